@@ -1,0 +1,151 @@
+"""usage: mmjax train --config NAME[:VARIANT] --workdir DIR [--config.key.key=value ...]
+
+Trains a system, or resumes its training: if DIR holds a checkpoint, the run goes on from the newest one,
+bit for bit as if it had never stopped.
+
+  mmjax train --config clip:tiny --workdir runs/clip
+  mmjax train --config configs/clip.py:openmoji --workdir runs/clip --config.training.steps=2000
+
+  --config        a shipped config or a path.py, with an optional variant
+  --config.x.y=v  overrides one key
+  --workdir       receives checkpoints/, metrics.jsonl and tensorboard/
+  --distributed   joins the other processes of a multi-host run (found by JAX on TPU pods, Slurm and others)
+
+SIGTERM saves and exits with code 75; the same command resumes. A loss that is not finite stops the run with
+code 2, after saving the state before it in DIR/diagnosis; the checkpoints stay good.
+"""
+
+import dataclasses
+import importlib.metadata
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags, logging
+from ml_collections import ConfigDict
+
+from mmjax import config as configs
+from mmjax.cli.main import parse, require
+from mmjax.data.pipeline import Pipeline, train_tokenizer
+from mmjax.data.tokenizer import Tokenizer
+from mmjax.errors import UserError
+from mmjax.training import checkpoints
+from mmjax.training.checkpoints import Source, Trained
+from mmjax.training.loop import train
+
+PACKAGES = ("mmjax", "jax", "flax", "optax", "orbax-checkpoint", "grain")
+
+
+def main(arguments: list[str]) -> None:
+    def define(values: flags.FlagValues) -> None:
+        flags.DEFINE_string("workdir", None, "directory of the run", flag_values=values)
+        flags.DEFINE_boolean("distributed", False, "join a multi-host run", flag_values=values)
+
+    values, _ = parse(arguments, define)
+    require(values, "config", "workdir")
+    if values.distributed:
+        jax.distributed.initialize()
+    run(values.config, values.workdir)
+
+
+def run(config: ConfigDict, workdir: str | Path) -> Trained:
+    """Trains what `config` describes in `workdir`, resuming if it can; returns the trained system.
+
+    The tokenizer comes from the workdir's own checkpoint, else from the first source of
+    `training.initialize` (so that token ids keep their meaning), else it is trained on the data's captions.
+
+    Raises:
+      UserError: config, data and checkpoint do not fit each other, or the loss is no longer finite.
+    """
+    config = configs.complete(config)
+    experiment = configs.experiment(config)
+    stored = _stored_run(workdir)
+    if stored:
+        _tell_changes(stored["config"], configs.to_json(config))
+    tokenizer = _tokenizer(experiment, stored)
+    _check_vocabulary(config.model.to_dict(), tokenizer)
+    pipeline = Pipeline(experiment.data, tokenizer)
+
+    def batches(first: int) -> Any:
+        return pipeline.train(
+            experiment.training.batch_size,
+            experiment.training.seed,
+            start_step=first,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def evaluate(step: int, params: Any) -> dict[str, float]:
+        trained = Trained(
+            system=experiment.system,
+            params=params,
+            tokenizer=tokenizer,
+            image_spec=experiment.data.image_spec,
+            data_config=experiment.data,
+            config=config,
+            step=step,
+        )
+        return {
+            f"{name}/{key}": value
+            for name, evaluator in experiment.evaluators.items()
+            for key, value in evaluator(trained).items()
+            if isinstance(value, int | float)
+        }
+
+    train(
+        experiment.system,
+        config=experiment.training,
+        optimizer=experiment.optimizer,
+        sharding=experiment.sharding,
+        batches=batches,
+        workdir=workdir,
+        run={
+            "config": configs.to_json(config),
+            "tokenizer": tokenizer.to_json(),
+            "image_spec": dataclasses.asdict(experiment.data.image_spec),
+            "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+        evaluate=evaluate if experiment.evaluators else None,
+    )
+    return Trained.load(workdir)
+
+
+def _stored_run(workdir: str | Path) -> dict[str, Any] | None:
+    try:
+        return checkpoints.load_run(workdir)
+    except UserError:
+        return None  # a new run
+
+
+def _tokenizer(experiment: configs.Experiment, stored: Mapping[str, Any] | None) -> Tokenizer:
+    if stored:
+        return Tokenizer.from_json(stored["tokenizer"])
+    for line in experiment.training.initialize:
+        return Tokenizer.from_json(checkpoints.load_run(Source.parse(line).directory)["tokenizer"])
+    return train_tokenizer(experiment.data)
+
+
+def _check_vocabulary(model: Mapping[str, Any], tokenizer: Tokenizer, where: str = "model") -> None:
+    # A gather out of range does not fail in JAX: it reads the last row, and the model learns nonsense.
+    for key, value in model.items():
+        if isinstance(value, Mapping):
+            _check_vocabulary(value, tokenizer, f"{where}.{key}")
+        elif key == "vocabulary_size" and value < tokenizer.vocabulary_size:
+            raise UserError(
+                f"{where}.vocabulary_size={value} is smaller than the tokenizer's {tokenizer.vocabulary_size}; "
+                "raise it, or lower data.vocabulary_size for a new tokenizer"
+            )
+
+
+def _tell_changes(before: Mapping[str, Any], now: Mapping[str, Any], where: str = "config") -> None:
+    for key in now:
+        if isinstance(before.get(key), Mapping) and isinstance(now[key], Mapping):
+            _tell_changes(before[key], now[key], f"{where}.{key}")
+        elif _listed(before.get(key)) != _listed(now[key]):
+            logging.warning("resuming with %s.%s=%r; it was %r", where, key, now[key], before.get(key))
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as the lists that JSON makes of them."""
+    return [_listed(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,162 @@
+"""Scaled dot-product attention with grouped key-value heads, optional qk-norm, RoPE and a static cache.
+
+Axes: B batch, T queries, S keys, H query heads, N key-value heads, G query heads per key-value head
+(H = N * G), K head dimension, D width.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmjax.layers.normalization import normalization
+from mmjax.layers.partitioning import constrain, dense, scaled_fan_in
+
+
+class KeysValues(NamedTuple):
+    """Projected keys and values: float[B, S, N, K] each. As a cache, S is the capacity."""
+
+    key: jax.Array
+    value: jax.Array
+
+
+def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """softmax(q k^T / sqrt(K)) v, with logits and softmax in float32.
+
+    Args:
+      query: float[B, T, H, K]. key, value: float[B, S, N, K], N divides H.
+      mask: bool[B, T, S], True where attention is allowed; None allows all.
+
+    Returns:
+      float[B, T, H, K]; exactly zero for a query that may see nothing.
+    """
+    batch, length, heads, head_dim = query.shape
+    groups = heads // key.shape[2]
+    query = query.reshape(batch, length, key.shape[2], groups, head_dim) * head_dim**-0.5
+    logits = jnp.einsum("BTNGK,BSNK->BNGTS", query, key, preferred_element_type=jnp.float32)
+    if mask is None:
+        weights = jax.nn.softmax(logits)
+    else:
+        allowed = mask[:, None, None]
+        # The second `where` matters for rows without any allowed key: softmax makes them uniform, not zero.
+        weights = jax.nn.softmax(jnp.where(allowed, logits, jnp.finfo(logits.dtype).min))
+        weights = jnp.where(allowed, weights, 0.0)
+    read = jnp.einsum("BNGTS,BSNK->BTNGK", weights.astype(value.dtype), value)
+    return read.reshape(batch, length, heads, head_dim)
+
+
+def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
+    """Rotary position embedding (Su et al. 2021), halves paired as in the Llama releases on Hugging Face.
+
+    x: float[B, T, H, K], positions: int[B, T] -> float[B, T, H, K].
+    """
+    half = x.shape[-1] // 2
+    frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = positions[:, :, None, None].astype(jnp.float32) * frequency
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Multi-head attention of a sequence over itself, over a context, or over cached keys and values.
+
+    Attributes:
+      features: output width D.
+      kv_heads: key-value heads N; None means one per query head.
+      qk_norm: None, 'layer' or 'rms': normalise queries and keys per head before the product.
+      rope_base: base of the rotary frequencies; None means no rotation.
+      output_scale: multiplies the initial standard deviation of the output projection.
+    """
+
+    features: int
+    heads: int
+    head_dim: int
+    kv_heads: int | None = None
+    bias: bool = True
+    qk_norm: str | None = None
+    epsilon: float = 1e-5
+    rope_base: float | None = None
+    output_scale: float = 1.0
+    dtype: str = "float32"
+
+    def setup(self):
+        def project(heads, axis):
+            return dense(
+                (heads, self.head_dim), ("embed", axis, "head_dim"), bias=self.bias, dtype=self.dtype
+            )
+
+        kv_heads = self.kv_heads or self.heads
+        self.query = project(self.heads, "heads")
+        self.key = project(kv_heads, "kv_heads")
+        self.value = project(kv_heads, "kv_heads")
+        self.output = dense(
+            self.features,
+            ("heads", "head_dim", "embed"),
+            contract=2,
+            bias=self.bias,
+            init=scaled_fan_in(self.output_scale),
+            dtype=self.dtype,
+        )
+        if self.qk_norm:
+            settings = dict(epsilon=self.epsilon, axis_name="head_dim", dtype=self.dtype)
+            self.query_norm = normalization(self.qk_norm, **settings)
+            self.key_norm = normalization(self.qk_norm, **settings)
+
+    def keys_values(self, context: jax.Array, positions: jax.Array | None = None) -> KeysValues:
+        """context: float[B, S, D'] -> keys and values float[B, S, N, K], normalised and rotated."""
+        key, value = self.key(context), self.value(context)
+        if self.qk_norm:
+            key = self.key_norm(key)
+        if self.rope_base is not None and positions is not None:
+            key = rotate(key, positions, self.rope_base)
+        return KeysValues(
+            constrain(key, "batch", "sequence", "kv_heads", None),
+            constrain(value, "batch", "sequence", "kv_heads", None),
+        )
+
+    def __call__(
+        self,
+        x: jax.Array,
+        memory: jax.Array | KeysValues | None = None,
+        *,
+        mask: jax.Array | None = None,
+        positions: jax.Array | None = None,
+        cache: KeysValues | None = None,
+        write_at: jax.Array | None = None,
+    ) -> tuple[jax.Array, KeysValues]:
+        """Reads from `memory`, or from `x` itself when there is none.
+
+        Args:
+          x: float[B, T, D].
+          memory: float[B, S, D'] to project, or keys and values that are ready.
+          mask: bool[B, T, S]; with a cache S is its capacity.
+          positions: int[B, T], for RoPE.
+          cache: static cache; the new keys and values are written at slots write_at .. write_at + T - 1.
+
+        Returns:
+          float[B, T, D], and the keys and values that were read (the updated cache, if there is one).
+        """
+        query = self.query(x)
+        if self.qk_norm:
+            query = self.query_norm(query)
+        if self.rope_base is not None and positions is not None:
+            query = rotate(query, positions, self.rope_base)
+        query = constrain(query, "batch", "sequence", "heads", None)
+
+        if isinstance(memory, KeysValues):
+            read = memory
+        elif memory is not None:
+            read = self.keys_values(memory)
+        else:
+            read = self.keys_values(x, positions)
+            if cache is not None:
+                start = (0, write_at, 0, 0)
+                read = jax.tree.map(
+                    lambda old, new: jax.lax.dynamic_update_slice(old, new.astype(old.dtype), start),
+                    cache,
+                    read,
+                )
+        out = self.output(attend(query, read.key, read.value, mask))
+        return constrain(out, "batch", "sequence", "embed"), read

@@ -1,0 +1,79 @@
+"""Logical axis names on parameters and activations.
+
+Layers name the axes of what they create ('embed', 'heads', 'mlp', ...); which mesh axis each name means is
+decided elsewhere (`mmjax.sharding`), so a layer never changes when a run is partitioned differently.
+"""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+fan_in = nn.initializers.lecun_normal
+
+
+def scaled_fan_in(scale: float) -> nn.initializers.Initializer:
+    """Fan-in initialisation with standard deviation multiplied by `scale`."""
+    return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal")
+
+
+def named(init: nn.initializers.Initializer, *axes: str | None) -> nn.initializers.Initializer:
+    """An initializer whose result carries the logical names of its axes."""
+    return nn.with_logical_partitioning(init, axes)
+
+
+class Dense(nn.Module):
+    """A linear map over the last `contract` axes, with named kernel axes.
+
+    Attributes:
+      features: output axes, such as (width,) or (heads, head_dim).
+      axes: logical names of the kernel's axes, inputs first.
+      init: of the kernel, seen as one matrix [inputs, outputs].
+    """
+
+    features: tuple[int, ...]
+    axes: tuple[str | None, ...]
+    contract: int = 1
+    bias: bool = True
+    init: nn.initializers.Initializer = fan_in()
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """float[..., *inputs] -> float[..., *features]."""
+        inputs = x.shape[-self.contract :]
+
+        def kernel_init(key, shape, dtype=jnp.float32):
+            return self.init(key, (math.prod(inputs), math.prod(self.features)), dtype).reshape(shape)
+
+        kernel = self.param("kernel", named(kernel_init, *self.axes), (*inputs, *self.features))
+        y = jnp.tensordot(x.astype(self.dtype), kernel.astype(self.dtype), axes=self.contract)
+        if self.bias:
+            init = named(nn.initializers.zeros, *self.axes[self.contract :])
+            y = y + self.param("bias", init, self.features).astype(self.dtype)
+        return y
+
+
+def dense(features: int | Sequence[int], axes: Sequence[str | None], **settings) -> Dense:
+    """`Dense`, for one output width or several output axes."""
+    features = (features,) if isinstance(features, int) else tuple(features)
+    return Dense(features, tuple(axes), **settings)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """Asks the partitioner to lay activation `x` out by the logical names of its axes.
+
+    Linen's own helper does nothing unless it finds both a mesh and rules; finding only the mesh is a bug that
+    costs memory in silence, so here it is an error.
+
+    Raises:
+      RuntimeError: a mesh of several devices is set but no logical axis rules are.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or mesh.size == 1:
+        return x
+    if not nn.get_logical_axis_rules():
+        raise RuntimeError("a mesh is set without logical axis rules: enter mmjax.sharding.activate instead")
+    return nn.with_logical_constraint(x, axes)

@@ -1,0 +1,282 @@
+"""One residual block and one stack, for every transformer in the library.
+
+A block is a sequence of sublayers ('self', 'cross', 'mlp'), each wrapped in the same residual rule:
+
+    pre    x + gate * f(norm(x))         GPT-2, CLIP, Llama, DiT, Flamingo
+    post   norm(x + gate * f(x))         BERT
+    swin   x + gate * norm(f(x))         Chameleon 34B, Swin v2
+
+The gate is 1, tanh of a learned zero (Flamingo, section 3.1.2), a learned layer scale (CaiT), or predicted
+from a condition together with the norm's scale and shift (adaLN-Zero, DiT section 3.2). Zero gates make the
+block the identity at initialisation.
+
+Axes: B batch, T queries, S keys, D width, C width of the condition, N/K key-value heads and their dimension.
+"""
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmjax.layers.attention import Attention, KeysValues
+from mmjax.layers.normalization import normalization
+from mmjax.layers.partitioning import constrain, dense, named, scaled_fan_in
+
+ACTIVATIONS = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),  # OpenAI's CLIP
+    "relu": jax.nn.relu,
+    "relu_squared": lambda x: jnp.square(jax.nn.relu(x)),  # Flamingo
+    "silu": jax.nn.silu,
+}
+
+REMAT_POLICIES = {
+    "full": None,  # recompute everything in the backward pass
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep the weight products
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TransformerConfig:
+    """A stack of equal blocks.
+
+    Attributes:
+      head_dim: defaults to width / heads.
+      kv_heads: grouped key-value heads; defaults to `heads`.
+      mlp_width: defaults to 4 * width.
+      gated_mlp: multiply the activated half by a linear half (SwiGLU, GEGLU).
+      order: 'pre', 'post' or 'swin'.
+      gate: None, 'tanh' (a scalar per sublayer) or 'tanh_vector' (one per channel).
+      layer_scale: initial value of a learned per-channel scale; None for none.
+      conditioned: adaLN-Zero from a condition vector; the norms then have no parameters of their own.
+      context_norm: normalise the context of cross-attention with a norm of its own.
+      context_with_queries: cross-attention reads the context followed by the queries themselves (the
+        Perceiver resampler of Flamingo).
+      remat: None, 'dots' or 'full': what the backward pass recomputes.
+      unroll: blocks per loop iteration; the parameters are stacked all the same.
+    """
+
+    depth: int
+    width: int
+    heads: int
+    head_dim: int | None = None
+    kv_heads: int | None = None
+    mlp_width: int | None = None
+    sublayers: tuple[str, ...] = ("self", "mlp")
+    norm: str = "layer"
+    epsilon: float = 1e-5
+    order: str = "pre"
+    activation: str = "gelu_tanh"
+    gated_mlp: bool = False
+    attention_bias: bool = True
+    mlp_bias: bool = True
+    qk_norm: str | None = None
+    rope_base: float | None = None
+    gate: str | None = None
+    layer_scale: float | None = None
+    conditioned: bool = False
+    context_norm: bool = False
+    context_with_queries: bool = False
+    remat: str | None = None
+    unroll: int = 1
+    dtype: str = "float32"
+
+
+class Memory(NamedTuple):
+    """What a block remembers between calls of a decoder; arrays of a stack carry a leading layer axis."""
+
+    self_attention: KeysValues | None = None
+    cross_attention: KeysValues | None = None
+
+
+class Inputs(NamedTuple):
+    """What every block of a stack reads besides its own input.
+
+    mask bool[B, T, S]; positions int[B, T]; context float[B, S', D']; context_mask bool[B, T, S'];
+    condition float[B, C] or float[B, T, C]; write_at: int[], the cache slot of the first token.
+    """
+
+    mask: jax.Array | None = None
+    positions: jax.Array | None = None
+    context: jax.Array | None = None
+    context_mask: jax.Array | None = None
+    condition: jax.Array | None = None
+    write_at: jax.Array | None = None
+
+
+class MLP(nn.Module):
+    """Two linear maps around an activation, optionally gated. float[B, T, D] -> float[B, T, D]."""
+
+    width: int
+    hidden: int
+    activation: str = "gelu_tanh"
+    gated: bool = False
+    bias: bool = True
+    output_scale: float = 1.0
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        expand = functools.partial(dense, self.hidden, ("embed", "mlp"), bias=self.bias, dtype=self.dtype)
+        hidden = ACTIVATIONS[self.activation](expand(name="gate" if self.gated else "up")(x))
+        if self.gated:
+            hidden = hidden * expand(name="up")(x)
+        hidden = constrain(hidden, "batch", "sequence", "mlp")
+        init = scaled_fan_in(self.output_scale)
+        down = dense(self.width, ("mlp", "embed"), bias=self.bias, init=init, dtype=self.dtype, name="down")
+        return constrain(down(hidden), "batch", "sequence", "embed")
+
+
+class Block(nn.Module):
+    """One residual block; see the module's docstring."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, memory: Memory | None, inputs: Inputs
+    ) -> tuple[jax.Array, Memory | None]:
+        """x: float[B, T, D] -> float[B, T, D] and the memory, None unless one was given."""
+        c = self.config
+        modulation = self._modulation(inputs.condition)
+        remembered = {}
+        for index, kind in enumerate(c.sublayers):
+            norm = self._norm(f"{kind}_norm")
+            y = norm(x) if c.order == "pre" else x
+            if c.conditioned:
+                shift, scale, _ = modulation[index]
+                y = y * (1 + scale) + shift
+            if kind == "mlp":
+                y = self._mlp()(y)
+            else:
+                y, remembered[f"{kind}_attention"] = self._attention(kind, y, memory, inputs)
+            if c.order == "swin":
+                y = norm(y)
+            gate = modulation[index][2] if c.conditioned else self._gate(kind)
+            x = x + (y if gate is None else gate.astype(y.dtype) * y)
+            if c.order == "post":
+                x = norm(x)
+        return x, None if memory is None else Memory(**remembered)
+
+    @property
+    def _output_scale(self) -> float:
+        # Keeps the variance of the residual stream independent of depth (GPT-2, CLIP).
+        return (len(self.config.sublayers) * self.config.depth) ** -0.5
+
+    def _norm(self, name: str) -> nn.Module:
+        c = self.config
+        return normalization(c.norm, epsilon=c.epsilon, affine=not c.conditioned, dtype=c.dtype, name=name)
+
+    def _mlp(self) -> nn.Module:
+        c = self.config
+        return MLP(
+            width=c.width,
+            hidden=c.mlp_width or 4 * c.width,
+            activation=c.activation,
+            gated=c.gated_mlp,
+            bias=c.mlp_bias,
+            output_scale=self._output_scale,
+            dtype=c.dtype,
+            name="mlp",
+        )
+
+    def _attention(self, kind: str, y: jax.Array, memory: Memory | None, inputs: Inputs):
+        c = self.config
+        attention = Attention(
+            features=c.width,
+            heads=c.heads,
+            head_dim=c.head_dim or c.width // c.heads,
+            kv_heads=c.kv_heads,
+            bias=c.attention_bias,
+            qk_norm=c.qk_norm,
+            epsilon=c.epsilon,
+            rope_base=c.rope_base if kind == "self" else None,
+            output_scale=self._output_scale,
+            dtype=c.dtype,
+            name=f"{kind}_attention",
+        )
+        if kind == "self":
+            cache = memory.self_attention if memory else None
+            return attention(
+                y, mask=inputs.mask, positions=inputs.positions, cache=cache, write_at=inputs.write_at
+            )
+        if memory and memory.cross_attention is not None:  # projected once, at prefill
+            return attention(y, memory.cross_attention, mask=inputs.context_mask)
+        context = inputs.context
+        if c.context_norm:
+            context = self._norm("context_norm")(context)
+        if c.context_with_queries:
+            context = jnp.concatenate([context, y], axis=1)
+        return attention(y, context, mask=inputs.context_mask)
+
+    def _gate(self, kind: str) -> jax.Array | None:
+        c = self.config
+        if c.gate is not None:
+            shape = (c.width,) if c.gate == "tanh_vector" else ()
+            init = named(nn.initializers.zeros, *(("embed",) if shape else ()))
+            return jnp.tanh(self.param(f"{kind}_gate", init, shape))
+        if c.layer_scale is not None:
+            init = named(nn.initializers.constant(c.layer_scale), "embed")
+            return self.param(f"{kind}_scale", init, (c.width,))
+        return None
+
+    def _modulation(self, condition: jax.Array | None) -> list[tuple[jax.Array, ...]] | None:
+        """(shift, scale, gate) of each sublayer, float[B, 1 or T, D] each, all zero at initialisation."""
+        c = self.config
+        if not c.conditioned:
+            return None
+        layout = (len(c.sublayers), 3, c.width)
+        axes = ("embed", None, None, "modulation")
+        project = dense(layout, axes, init=nn.initializers.zeros, dtype=c.dtype, name="modulation")
+        vectors = project(jax.nn.silu(condition))
+        if condition.ndim == 2:  # one condition for all tokens
+            vectors = vectors[:, None]
+        return [tuple(vectors[..., i, j, :] for j in range(3)) for i in range(len(c.sublayers))]
+
+
+class Stack(nn.Module):
+    """`depth` blocks in one `scan`: compiled once, parameters stacked on a leading 'layers' axis."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, inputs: Inputs, memory: Memory | None = None
+    ) -> tuple[jax.Array, Memory | None]:
+        """x: float[B, T, D]; memory: arrays with a leading layer axis -> the same."""
+        c = self.config
+        layers = scan_layers(Block, c.depth, remat=c.remat, unroll=c.unroll)
+        return layers(c, name="layers")(x, memory, inputs)
+
+
+def scan_layers(module: Any, length: int, *, remat: str | None = None, unroll: int = 1) -> Any:
+    """`module` repeated `length` times as one scanned, optionally rematerialised layer.
+
+    The module is called as `module(x, memory, inputs) -> (x, memory)`: `x` is carried, `memory` has a leading
+    layer axis, `inputs` is the same for all layers.
+    """
+    if remat is not None:
+        # Inside a scan common subexpressions cannot be merged, so the barrier against it would only cost.
+        module = nn.remat(module, policy=REMAT_POLICIES[remat], prevent_cse=False)
+    return nn.scan(
+        module,
+        variable_axes={"params": 0},
+        split_rngs={"params": True},
+        in_axes=(0, nn.broadcast),
+        out_axes=0,
+        length=length,
+        unroll=min(unroll, length),
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+
+
+def empty_cache(config: TransformerConfig, batch: int, capacity: int) -> KeysValues:
+    """Zeroed self-attention cache of a stack: float[layers, B, capacity, N, K]."""
+    heads = config.kv_heads or config.heads
+    head_dim = config.head_dim or config.width // config.heads
+    zeros = jnp.zeros((config.depth, batch, capacity, heads, head_dim), config.dtype)
+    return KeysValues(zeros, zeros)

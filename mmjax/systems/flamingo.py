@@ -1,0 +1,209 @@
+"""Flamingo: a frozen language model that looks at pictures (Alayrac et al. 2022).
+
+    pictures -> frozen vision encoder -> Perceiver resampler -> a few features per picture
+                                                                        |  keys and values
+    text     -> [ tanh-gated cross-attention -> k frozen layers ] x depth / k -> next token
+
+Each token looks at the latest picture before it and at no other (section 3.1.3). The gates start at zero, so
+at initialisation Flamingo is its language model, to the bit.
+
+Axes: B batch, L tokens, P prompt tokens, M media per row, Q resampled features per medium, D width,
+V vocabulary.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mmjax.decoding.autoregressive import generate
+from mmjax.language.decoder import Decoder, DecoderConfig, empty_memory
+from mmjax.layers import masks
+from mmjax.layers.queries import PerceiverResampler, ResamplerConfig
+from mmjax.layers.transformer import Inputs, Memory
+from mmjax.layers.vision import VisionConfig, VisionTransformer
+from mmjax.objectives.language import cross_entropy
+from mmjax.systems.system import FREEZE, TRAIN, Rows, System
+
+
+class FlamingoModule(nn.Module):
+    """Vision encoder, resampler and decoder as one module."""
+
+    config: "Flamingo"
+
+    def setup(self):
+        self.vision = VisionTransformer(self.config.vision)
+        self.resampler = PerceiverResampler(self.config.resampler)
+        self.language = Decoder(self.config.language)
+
+    def encode_media(self, image: jax.Array) -> jax.Array:
+        """uint8 or standardised float[B, M, H, W, 3] -> float[B, M, Q, D]."""
+        batch, media = image.shape[:2]
+        features, _ = self.vision(image.reshape(batch * media, *image.shape[2:]))
+        if self.config.vision_is_frozen:
+            features = jax.lax.stop_gradient(features)
+        return self.resampler(features.reshape(batch, media, 1, *features.shape[1:]))
+
+    def read(
+        self, x: jax.Array, inputs: Inputs, memory: Memory | tuple | None = None
+    ) -> tuple[jax.Array, Memory | tuple | None]:
+        """Embedded tokens float[B, L, D] -> states float[B, L, D] and the memory."""
+        return self.language(x, inputs, memory)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        return self.language.embed(tokens)
+
+    def logits(self, states: jax.Array) -> jax.Array:
+        return self.language.logits(states)
+
+    def __call__(self, tokens, positions, block_start, segment, image, image_valid) -> jax.Array:
+        """Logits float32[B, L, V]; see `Flamingo.loss` for the arguments."""
+        inputs = self.inputs(tokens, positions, block_start, segment, image_valid)
+        inputs = inputs._replace(context=_flat(self.encode_media(image)))
+        return self.logits(self.read(self.embed(tokens), inputs)[0])
+
+    def inputs(self, tokens, positions, block_start, segment, image_valid) -> Inputs:
+        """Both masks, from the integers that the tokens carry."""
+        is_image = tokens == self.config.image_token
+        owner = masks.media_segment(is_image, segment, image_valid.shape[1])
+        looks_at = masks.latest_media_mask(masks.media_seen(is_image), segment, image_valid, owner)
+        return Inputs(
+            mask=masks.self_attention_mask(block_start, segment),
+            positions=positions,
+            context_mask=self.config.per_feature(looks_at),
+        )
+
+
+def _flat(media: jax.Array) -> jax.Array:
+    """float[B, M, Q, D] -> float[B, M * Q, D]."""
+    return media.reshape(media.shape[0], -1, media.shape[-1])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flamingo(System):
+    """A visual language model.
+
+    Attributes:
+      stage: what is trained. 'published' freezes the vision encoder and the language model, as the paper
+        does with pretrained ones; 'language' freezes the vision encoder only, for a language model that
+        starts from nothing.
+      trained_rows: token rows [start, stop) trained although the language model is frozen (`<image>`, ...).
+    """
+
+    vision: VisionConfig
+    resampler: ResamplerConfig
+    language: DecoderConfig
+    stage: str = "published"
+    trained_rows: tuple[int, int] = (3, 4)
+    image_token: int = 3
+    eos_token: int = 2
+    pad_token: int = 0
+
+    def __post_init__(self):
+        if self.stage not in ("published", "language"):
+            raise ValueError(f"model.stage is {self.stage!r}: expected 'published' or 'language'")
+
+    vision_is_frozen = True  # in every stage
+
+    @property
+    def module(self) -> FlamingoModule:
+        return FlamingoModule(self)
+
+    def treatments(self):
+        added = ((r"vision/.*", FREEZE), (r"resampler/.*|language/groups/cross/.*", TRAIN))
+        if self.stage == "language":
+            return (*added, (".*", TRAIN))
+        start, stop = self.trained_rows
+        return (*added, (r"language/tokens/table", Rows(start=start, stop=stop)), (".*", FREEZE))
+
+    def per_feature(self, looks_at: jax.Array) -> jax.Array:
+        """Media mask bool[B, L, M] -> mask over their features bool[B, L, M * Q]."""
+        return jnp.repeat(looks_at, self.resampler.queries, axis=-1)
+
+    def init(self, key):
+        size, length = self.vision.image_size, self.language.context_length
+        tokens = jnp.zeros((1, length), jnp.int32)
+        image, valid = jnp.zeros((1, 1, size, size, 3), jnp.uint8), jnp.ones((1, 1), bool)
+        return self.module.init(key, tokens, tokens, tokens, tokens, image, valid)["params"]
+
+    def loss(self, params, batch, key):
+        """Next-token loss on `targets` given `tokens` and `image`; arguments as in the batch contract."""
+        names = ("tokens", "positions", "block_start", "segment", "image", "image_valid")
+        logits = self.module.apply({"params": params}, *(batch[name] for name in names))
+        total, count = cross_entropy(logits, batch["targets"])
+        right = (jnp.argmax(logits, axis=-1) == batch["targets"]).sum()
+        return {"next_token": (1.0, total, count)}, {"token_accuracy": right / jnp.maximum(count, 1)}
+
+    def states(self, params, tokens, segment):
+        """Final states of text without pictures: int[B, L] twice -> float[B, L, D]."""
+        media = jnp.zeros((len(tokens), 1, self.resampler.queries, self.resampler.transformer.width))
+        ones = jnp.ones_like(tokens)
+        positions = jnp.maximum(jnp.cumsum(segment > 0, axis=1) - 1, 0)
+
+        def run(module):
+            nothing = jnp.zeros((len(tokens), 1), bool)
+            inputs = module.inputs(tokens, positions, ones, segment, nothing)
+            return module.read(module.embed(tokens), inputs._replace(context=_flat(media)))[0]
+
+        return nn.apply(run, self.module)({"params": params})
+
+    def caption(self, params, image, image_valid, tokens, segment, key, *, length, temperature=0.0):
+        """Continues prompts that contain pictures.
+
+        Media are encoded once and projected to keys and values once per layer; each new token then reads a
+        static cache.
+
+        Args:
+          image: uint8 or standardised float[B, M, H, W, 3]; image_valid: bool[B, M].
+          tokens, segment: int[B, P], prompts padded on either side with segment 0.
+
+        Returns:
+          int[B, length]: the new ids, then EOS, then PAD.
+        """
+        apply = lambda method, *args: self.module.apply({"params": params}, *args, method=method)  # noqa: E731
+        tokens, segment = jnp.asarray(tokens), jnp.asarray(segment)
+        batch, prompt = tokens.shape
+        capacity = prompt + length
+        ones = jnp.ones_like(tokens)
+        real = segment > 0
+        positions = jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0)
+
+        # Prefill. The cache is wider than the prompt: empty slots carry segment 0, which nothing may see.
+        inputs = apply("inputs", tokens, positions, ones, segment, image_valid)
+        padded = jnp.pad(segment, ((0, 0), (0, length)))
+        order = jnp.broadcast_to(jnp.arange(1, capacity + 1), padded.shape)
+        mask = masks.attention_mask(order[:, :prompt], segment, order, padded)
+        media = _flat(apply("encode_media", image))
+        prefill = inputs._replace(mask=mask, context=media, write_at=jnp.int32(0))
+        states, memory = apply(
+            "read", apply("embed", tokens), prefill, empty_memory(self.language, batch, capacity)
+        )
+
+        last = prompt - 1 - jnp.argmax(real[:, ::-1], axis=1)
+        row = jnp.arange(batch)
+        looks_at = inputs.context_mask[row, last][:, None]  # new text keeps looking at the latest picture
+        document = segment[row, last]
+
+        def advance(state, token):
+            at, position, filled, memory = state
+            filled = jax.lax.dynamic_update_slice(filled, document[:, None], (0, at))
+            step = Inputs(
+                mask=masks.attention_mask(order[:, :1] + at, document[:, None], order, filled),
+                positions=position[:, None],
+                context_mask=looks_at,
+                write_at=at,
+            )
+            states, memory = apply("read", apply("embed", token[:, None]), step, memory)
+            return (at + 1, position + 1, filled, memory), apply("logits", states)[:, 0]
+
+        return generate(
+            advance,
+            (jnp.int32(prompt), positions[row, last] + 1, padded, memory),
+            apply("logits", states[row, last][:, None])[:, 0],
+            key,
+            length=length,
+            stop=self.eos_token,
+            pad=self.pad_token,
+            temperature=temperature,
+        )

@@ -1,0 +1,72 @@
+"""What a system is: the whole contract between a published model and the rest of the library.
+
+A system is a frozen, keyword-only dataclass. Its fields are the typed configuration of the model; its methods
+are pure functions of parameters. The trainer, the command line, the sharding rules and the evaluators know
+this file and nothing about any particular system.
+
+Optional abilities are plain methods, present only where they make sense: `encode_image`, `encode_text`,
+`caption`, `draw`. A caller asks with `getattr` and tells the user when an ability is missing.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+Params = Mapping[str, Any]  # a plain nested dict of arrays
+Batch = Mapping[str, jax.Array]
+Terms = Mapping[str, tuple[float, jax.Array, jax.Array]]  # name -> (weight, sum, count)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """The parameter is trained; `learning_rate` multiplies the optimizer's."""
+
+    learning_rate: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Freeze:
+    """The parameter never changes: no gradient, no optimizer state, no EMA copy."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Only rows `start <= row < stop` of axis 0 are trained; the others stay as they are, to the bit."""
+
+    start: int
+    stop: int
+    learning_rate: float = 1.0
+
+
+Treatment = Train | Freeze | Rows
+TRAIN, FREEZE = Train(), Freeze()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class System:
+    """Base of every system: subclasses add fields and define `init`, `loss` and what else they need."""
+
+    def init(self, key: jax.Array) -> Params:
+        """Fresh parameters; every leaf is boxed with its logical axis names (`nn.LogicallyPartitioned`)."""
+        raise TypeError(f"{type(self).__name__} does not define init")
+
+    def loss(self, params: Params, batch: Batch, key: jax.Array) -> tuple[Terms, Mapping[str, jax.Array]]:
+        """The objective of one batch.
+
+        Returns:
+          terms: {name: (weight, sum, count)}. The total is the sum over terms of `weight * sum / count`.
+            Sums and counts stay apart so that neither a global batch nor gradient accumulation can bias a
+            mean; counts depend on the batch alone.
+          outputs: {name: scalar} further figures worth logging.
+        """
+        raise TypeError(f"{type(self).__name__} does not define loss")
+
+    def treatments(self) -> tuple[tuple[str, Treatment], ...]:
+        """Ordered (path pattern, treatment); the first full match of 'a/b/c' wins, no match is an error."""
+        return ((".*", TRAIN),)
+
+    def after_update(self, params: Params) -> Params:
+        """Runs on the parameters after each optimizer update, inside the jitted step."""
+        return params

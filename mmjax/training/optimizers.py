@@ -1,0 +1,165 @@
+"""AdamW with schedules, and what each parameter's treatment (train, freeze, rows) means for it."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from mmjax.errors import UserError
+from mmjax.systems.system import Freeze, Rows, Treatment
+
+Tree = Mapping[str, Any]  # a nested dict whose leaves belong to parameters
+Path = tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov & Hutter 2019) after a clip of the global gradient norm.
+
+    Attributes:
+      learning_rate: peak value.
+      schedule: what follows the linear warmup: `cosine` to `end_scale * learning_rate` at the last step,
+        `constant`, or `rsqrt` (learning_rate * sqrt(warmup / step)).
+      warmup: steps of linear growth from 0.
+      weight_decay: decoupled; multiplied by the learning rate.
+      decay: pattern (`re.fullmatch` on 'a/b/c') of what decays, among arrays of two or more dimensions. By
+        default the matrices of linear layers and convolutions, which Linen names `kernel`: a bias of a
+        scanned stack has two dimensions as well, so dimensions alone cannot tell a matrix.
+      clip_norm: largest global gradient norm; 0 for no limit.
+    """
+
+    learning_rate: float = 1e-3
+    schedule: Literal["cosine", "constant", "rsqrt"] = "cosine"
+    warmup: int = 100
+    end_scale: float = 0.0
+    b1: float = 0.9
+    b2: float = 0.98
+    epsilon: float = 1e-8
+    weight_decay: float = 0.1
+    decay: str = "(.*/)?kernel"
+    clip_norm: float = 1.0
+
+    def make_schedule(self, steps: int) -> optax.Schedule:
+        """step -> learning rate, for a run of `steps` steps."""
+        # Step 0 already moves: a first step with rate 0 would only spend a batch.
+        warmup = min(self.warmup, max(steps - 1, 0))
+        after = SCHEDULES[self.schedule](self, max(steps - warmup, 1))
+
+        def schedule(step: jax.Array) -> jax.Array:
+            rising = self.learning_rate * (step + 1) / (warmup + 1)
+            return jnp.where(step < warmup, rising, after(step - warmup))
+
+        return schedule
+
+
+def _cosine(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    return optax.cosine_decay_schedule(config.learning_rate, steps, config.end_scale)
+
+
+def _constant(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    del steps
+    return optax.constant_schedule(config.learning_rate)
+
+
+def _rsqrt(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    del steps
+    start = max(config.warmup, 1)
+    return lambda step: config.learning_rate * jnp.sqrt(start / (start + jnp.maximum(step, 0)))
+
+
+SCHEDULES: Mapping[str, Callable[[OptimizerConfig, int], optax.Schedule]] = {
+    "cosine": _cosine,
+    "constant": _constant,
+    "rsqrt": _rsqrt,
+}
+
+
+def treat(rules: Sequence[tuple[str, Treatment]], params: Tree) -> dict[Path, Treatment]:
+    """The treatment of every parameter path; the first pattern that fully matches 'a/b/c' wins.
+
+    Raises:
+      UserError: a parameter matches no pattern, or a pattern decides nothing (a misspelt path would otherwise
+        train what should be frozen).
+    """
+    result, used = {}, set()
+    for path in flatten_dict(params):
+        name = "/".join(path)
+        for pattern, treatment in rules:
+            if re.fullmatch(pattern, name):
+                result[path] = treatment
+                used.add(pattern)
+                break
+        else:
+            raise UserError(f"parameter {name} matches none of the system's treatments; add a pattern for it")
+    for pattern, _ in rules:
+        if pattern not in used and pattern != ".*":
+            raise UserError(f"the treatment pattern {pattern!r} decides no parameter; correct or remove it")
+    return result
+
+
+def split(params: Tree, treatments: Mapping[Path, Treatment]) -> tuple[Tree, Tree]:
+    """(trainable, frozen): two nested dicts that hold each parameter once."""
+    flat = flatten_dict(params)
+    trainable = {path: leaf for path, leaf in flat.items() if not isinstance(treatments[path], Freeze)}
+    frozen = {path: leaf for path, leaf in flat.items() if path not in trainable}
+    return unflatten_dict(trainable), unflatten_dict(frozen)
+
+
+def merge(*parts: Tree) -> Tree:
+    """The union of nested dicts; later ones win."""
+    return unflatten_dict({path: leaf for part in parts for path, leaf in flatten_dict(part).items()})
+
+
+def row_mask(treatment: Treatment, leaf: jax.Array) -> jax.Array | None:
+    """bool[N, 1, ...]: True on the rows that train; None where all do."""
+    if not isinstance(treatment, Rows):
+        return None
+    rows = jnp.arange(leaf.shape[0])
+    mask = (rows >= treatment.start) & (rows < treatment.stop)
+    return mask.reshape((-1,) + (1,) * (leaf.ndim - 1))
+
+
+def select_rows(new: Tree, old: Tree | None, treatments: Mapping[Path, Treatment]) -> Tree:
+    """`new` on the rows that train, `old` (zeros when None) on the locked ones."""
+    flat_new, flat_old = flatten_dict(new), flatten_dict(old) if old is not None else {}
+
+    def choose(path: Path, leaf: jax.Array) -> jax.Array:
+        mask = row_mask(treatments[path], leaf)
+        return leaf if mask is None else jnp.where(mask, leaf, flat_old.get(path, 0))
+
+    return unflatten_dict({path: choose(path, leaf) for path, leaf in flat_new.items()})
+
+
+def make_optimizer(
+    config: OptimizerConfig, *, steps: int, treatments: Mapping[Path, Treatment]
+) -> optax.GradientTransformation:
+    """The optimizer of the trainable parameters (`split`); frozen ones never reach it.
+
+    Per-treatment learning rates scale the whole update, weight decay included.
+    """
+
+    def decays(tree: Tree) -> Tree:
+        flat = flatten_dict(tree)
+        return unflatten_dict(
+            {
+                path: leaf.ndim >= 2 and bool(re.fullmatch(config.decay, "/".join(path)))
+                for path, leaf in flat.items()
+            }
+        )
+
+    def scale(updates: Tree) -> Tree:
+        flat = flatten_dict(updates)
+        return unflatten_dict({path: leaf * treatments[path].learning_rate for path, leaf in flat.items()})
+
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
+        optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon),
+        optax.add_decayed_weights(config.weight_decay, mask=decays),
+        optax.stateless(lambda updates, params: scale(updates)),
+        optax.scale_by_learning_rate(config.make_schedule(steps)),
+    )

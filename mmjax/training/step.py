@@ -1,0 +1,131 @@
+"""One training step: batch in, new state and metrics out.
+
+With terms `(weight_i, sum_i, count_i)` a global batch has the loss `sum_i weight_i * sum_i / count_i`, where
+sums and counts run over the whole batch. Gradient accumulation must not divide per microbatch (a microbatch
+with few targets would count as much as a full one), so the counts of the whole batch come first and every
+microbatch contributes the gradient of `sum_i weight_i * sum_i(microbatch) / count_i(batch)`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mmjax.systems.system import System
+from mmjax.training import optimizers
+from mmjax.training.state import TrainState
+
+Metrics = Mapping[str, jax.Array]  # scalars
+
+
+def make_step(
+    system: System,
+    optimizer: optax.GradientTransformation,
+    treatments: Mapping[optimizers.Path, Any],
+    *,
+    schedule: optax.Schedule,
+    accumulate: int = 1,
+    ema: float = 0.0,
+) -> Callable[[TrainState, Mapping[str, jax.Array]], tuple[TrainState, Metrics]]:
+    """The function to jit, with its first argument donated.
+
+    Metrics: `loss`, `gradient_norm` (before the clip), `learning_rate`, the mean of each term under its name,
+    and the system's outputs (averaged over microbatches) under theirs.
+    """
+    gradients = make_gradients(system, accumulate=accumulate)
+
+    def step(state: TrainState, batch: Mapping[str, jax.Array]) -> tuple[TrainState, Metrics]:
+        trainable, frozen = optimizers.split(state.params, treatments)
+        gradient, metrics = gradients(trainable, frozen, batch, jax.random.fold_in(state.key, state.step))
+        gradient = optimizers.select_rows(gradient, None, treatments)
+        norm = optax.global_norm(gradient)
+        healthy = state.healthy & jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
+
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, trainable)
+        # Locked rows are put back after everything that moves parameters: decay needs no gradient.
+        moved = optimizers.select_rows(optax.apply_updates(trainable, updates), trainable, treatments)
+        moved, _ = optimizers.split(system.after_update(optimizers.merge(moved, frozen)), treatments)
+        average = None if state.ema is None else update_ema(state.ema, moved, ema, state.step)
+
+        def unless_unhealthy(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, old)
+
+        metrics |= {"gradient_norm": norm, "learning_rate": schedule(state.step)}
+        state = TrainState(
+            step=unless_unhealthy(state.step + 1, state.step),
+            params=optimizers.merge(unless_unhealthy(moved, trainable), frozen),
+            optimizer_state=unless_unhealthy(optimizer_state, state.optimizer_state),
+            ema=unless_unhealthy(average, state.ema),
+            key=state.key,
+            healthy=healthy,
+        )
+        return state, metrics
+
+    return step
+
+
+def update_ema(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
+    """`average * d + params * (1 - d)`, d = min(decay, (1 + step) / (10 + step)).
+
+    The rising d keeps the initial parameters out of the average of a short run.
+    """
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return jax.tree.map(lambda a, p: a * decay + p * (1 - decay), average, params)
+
+
+def make_gradients(system: System, *, accumulate: int = 1) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:
+    """(trainable, frozen, batch, key) -> (gradient with respect to `trainable`, metrics)."""
+
+    def terms_of(trainable: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[Any, Any]:
+        terms, outputs = system.loss(optimizers.merge(trainable, frozen), batch, key)
+        return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (dict(terms), dict(outputs)))
+
+    def share(trainable: Any, frozen: Any, batch: Any, key: jax.Array, counts: Any) -> tuple[jax.Array, Any]:
+        """A microbatch's share of the loss, given the counts of the whole batch (None: this is all of it)."""
+        terms, outputs = terms_of(trainable, frozen, batch, key)
+        counts = counts_of(terms) if counts is None else counts
+        means = {name: total / jnp.maximum(counts[name], 1) for name, (_, total, _) in terms.items()}
+        loss = sum(weight * means[name] for name, (weight, _, _) in terms.items())
+        return loss, {"loss": loss, **means, **{name: x / accumulate for name, x in outputs.items()}}
+
+    def counts_of(terms: Any) -> dict[str, jax.Array]:
+        return {name: jax.lax.stop_gradient(count) for name, (_, _, count) in terms.items()}
+
+    def gradients(
+        trainable: Any, frozen: Any, batch: Any, key: jax.Array
+    ) -> tuple[Any, dict[str, jax.Array]]:
+        gradient = jax.grad(share, has_aux=True)
+        if accumulate == 1:
+            return gradient(trainable, frozen, batch, jax.random.fold_in(key, 0), None)
+        parts = microbatches(batch, accumulate)
+        keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(accumulate))
+        # Counts depend on the batch alone, so the compiler drops everything else of this first pass.
+        counts = _sum_over(
+            lambda part, key: counts_of(terms_of(trainable, frozen, part, key)[0]), parts, keys
+        )
+        return _sum_over(lambda part, key: gradient(trainable, frozen, part, key, counts), parts, keys)
+
+    return gradients
+
+
+def microbatches(batch: Any, accumulate: int) -> Any:
+    """[B, ...] -> [accumulate, B / accumulate, ...]; microbatch m holds rows m, m + accumulate, ...
+
+    Neighbouring rows live on one device, so contiguous microbatches would leave most devices without rows.
+    """
+    return jax.tree.map(
+        lambda x: x.reshape(x.shape[0] // accumulate, accumulate, *x.shape[1:]).swapaxes(0, 1), batch
+    )
+
+
+def _sum_over(function: Callable[[Any, jax.Array], Any], parts: Any, keys: jax.Array) -> Any:
+    """The sum of `function(part, key)`, one part at a time, so that one part's activations are live."""
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts), keys[0])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def body(total: Any, part: tuple[Any, jax.Array]) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(*part)), None
+
+    return jax.lax.scan(body, zeros, (parts, keys))[0]

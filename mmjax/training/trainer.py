@@ -1,0 +1,136 @@
+"""A run's configuration, and the system prepared for a mesh: shapes, shardings, the compiled step."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from mmjax.errors import UserError
+from mmjax.sharding import (
+    ShardingConfig,
+    ShardingRules,
+    check_batch_size,
+    check_replication,
+    replicated,
+)
+from mmjax.systems.system import System
+from mmjax.training import checkpoints, optimizers
+from mmjax.training.state import TrainState, abstract_params, create, state_shardings
+from mmjax.training.step import make_step
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """One training run.
+
+    Attributes:
+      steps: updates in all, whatever the number of interruptions.
+      batch_size: rows of the global batch, over all devices and microbatches.
+      seed: of the initial parameters, the batch order and every random choice of a step.
+      accumulate: microbatches per update; memory falls, the gradient of a sum-over-rows loss does not change.
+      ema: decay of the exponential moving average of the trainable parameters; 0 for none.
+      log_every, checkpoint_every, evaluate_every: in updates; 0 only after the last one (evaluation: never).
+      keep: checkpoints kept.
+      initialize: lines "target/prefix=DIRECTORY[:source/prefix]", subtrees taken from other checkpoints.
+    """
+
+    steps: int
+    batch_size: int
+    seed: int = 0
+    accumulate: int = 1
+    ema: float = 0.0
+    log_every: int = 10
+    checkpoint_every: int = 500
+    evaluate_every: int = 0
+    keep: int = 2
+    initialize: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "accumulate", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"training.ema is {self.ema}; it must be in [0, 1)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trainer:
+    """A system prepared for a mesh: shapes, shardings and the compiled step. Costs no device memory yet."""
+
+    system: System
+    config: TrainingConfig
+    mesh: Mesh
+    rules: ShardingRules
+    treatments: Mapping[optimizers.Path, Any]
+    optimizer: optax.GradientTransformation
+    target: TrainState  # abstract state whose leaves carry their shardings
+    step: Callable[[TrainState, Any], tuple[TrainState, Mapping[str, jax.Array]]]
+
+    @classmethod
+    def prepare(
+        cls,
+        system: System,
+        *,
+        config: TrainingConfig,
+        optimizer: optimizers.OptimizerConfig,
+        sharding: ShardingConfig,
+    ) -> "Trainer":
+        """Raises a UserError where mesh, batch, rules or treatments do not fit each other."""
+        mesh, rules = sharding.make_mesh(), sharding.make_rules()
+        check_batch_size(mesh, config.batch_size, accumulate=config.accumulate)
+        boxed = abstract_params(system)
+        treatments = optimizers.treat(system.treatments(), boxed)
+        transform = optimizers.make_optimizer(optimizer, steps=config.steps, treatments=treatments)
+        abstract = jax.eval_shape(
+            lambda: create(system, transform, treatments, seed=config.seed, ema=config.ema > 0)
+        )
+        shardings = state_shardings(abstract, boxed, transform, treatments, mesh, rules)
+        check_replication(abstract.params, shardings.params, mesh, max_replicated=sharding.max_replicated)
+        step = make_step(
+            system,
+            transform,
+            treatments,
+            schedule=optimizer.make_schedule(config.steps),
+            accumulate=config.accumulate,
+            ema=config.ema,
+        )
+        return cls(
+            system=system,
+            config=config,
+            mesh=mesh,
+            rules=rules,
+            treatments=treatments,
+            optimizer=transform,
+            target=jax.tree.map(
+                lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+                abstract,
+                shardings,
+            ),
+            step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh))),
+        )
+
+    def create(self) -> TrainState:
+        """The state before the first update, with `training.initialize` applied.
+
+        Call it outside `activate`: Linen makes the kernel of a `DenseGeneral` flat and names the axes of its
+        final shape, which a mesh with rules would take at their word too early. The layout comes from the
+        output shardings alone.
+        """
+
+        def fresh() -> TrainState:
+            return create(
+                self.system, self.optimizer, self.treatments, seed=self.config.seed, ema=self.config.ema > 0
+            )
+
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, self.target)
+        state = jax.jit(fresh, out_shardings=shardings)()
+        if not self.config.initialize:
+            return state
+        params = checkpoints.initialize(state.params, self.config.initialize)
+        trainable, _ = optimizers.split(params, self.treatments)
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, trainable)
+        return state.replace(params=params, ema=ema)

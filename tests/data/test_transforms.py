@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmjax.data.transforms import Augmentation
+
+BACKGROUND = (0, 0, 255)
+NONE = {"scale": (1.0, 1.0), "shift": 0.0, "rotation": 0.0, "brightness": 0.0}
+
+
+class Draws:
+    """A generator whose draws are known: scale, rotation, shift right, shift down, brightness in [-1, 1]."""
+
+    def __init__(self, *values):
+        self.values = np.array(values, float)
+
+    def uniform(self, low, high, count):
+        assert (low, high, count) == (-1.0, 1.0, len(self.values))
+        return self.values
+
+
+@pytest.fixture
+def image():
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+def augment(image, draws, **settings):
+    return Augmentation(**{**NONE, **settings})(image, draws, background=BACKGROUND)
+
+
+def test_nothing_drawn_changes_nothing(image):
+    np.testing.assert_array_equal(augment(image, Draws(1, 1, 1, 1, 1)), np.asarray(image))
+
+
+def test_shift_goes_right_and_down_over_the_background(image):
+    moved = augment(image, Draws(0, 0, 1, -1, 0), shift=0.25)
+    np.testing.assert_array_equal(moved[:12, 4:], np.asarray(image)[4:, :12])
+    assert (moved[12:] == BACKGROUND).all() and (moved[:, :4] == BACKGROUND).all()
+
+
+def test_scale_shrinks_about_the_centre():
+    white = Image.new("RGB", (16, 16), (255, 255, 255))
+    small = augment(white, Draws(-1, 0, 0, 0, 0), scale=(0.5, 2.0))
+    inside = (small == 255).all(-1)
+    assert inside[4:12, 4:12].all() and inside.sum() == 64
+    assert (augment(white, Draws(1, 0, 0, 0, 0), scale=(0.5, 2.0)) == 255).all()
+
+
+def test_rotation_turns_by_the_angle(image):
+    turned = augment(image, Draws(0, 1, 0, 0, 0), rotation=90.0)
+    np.testing.assert_array_equal(turned, np.rot90(np.asarray(image), -1))  # clockwise
+
+
+def test_brightness_scales_and_clips():
+    grey = Image.new("RGB", (4, 4), (100, 200, 250))
+    assert augment(grey, Draws(0, 0, 0, 0, 1), brightness=0.1)[0, 0].tolist() == [110, 220, 255]
+    assert augment(grey, Draws(0, 0, 0, 0, -1), brightness=0.1)[0, 0].tolist() == [90, 180, 225]
+
+
+def test_same_generator_same_pixels_and_others_differ(image):
+    def draw(seed):
+        return Augmentation()(image, np.random.default_rng(seed), background=BACKGROUND)
+
+    np.testing.assert_array_equal(draw(0), draw(0))
+    assert (draw(0) != draw(1)).any()
+    assert draw(0).shape == (16, 16, 3) and draw(0).dtype == np.uint8

@@ -1,0 +1,184 @@
+"""Gated cross-attention and Perceiver resamplers: OpenFlamingo and IDEFICS."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from transformers.models.idefics.modeling_idefics import IdeficsGatedCrossAttentionLayer
+from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
+
+from tools.golden.reference import additive, arrays, integers, reference
+
+IMAGE = 3  # the marker's token id in mmjax
+
+
+def _open_flamingo():
+    """Its layers alone: importing the package itself would ask for open_clip and more."""
+    package = importlib.util.find_spec("open_flamingo").submodule_search_locations[0]
+    spec = importlib.util.spec_from_file_location("open_flamingo_helpers", Path(package, "src", "helpers.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _markers(seed, batch, length, media):
+    """bool[B, L]: every row has `media` markers, at other places; text stands before the first one."""
+    random = np.random.default_rng((seed, 4))
+    markers = np.zeros((batch, length), bool)
+    for row in markers:
+        row[1 + random.choice(length - 1, media, replace=False)] = True
+    return markers
+
+
+@reference
+def open_flamingo_cross(
+    record, seed, batch=2, length=8, width=24, media=2, latents=3, vision=16, heads=2, head_dim=8
+):
+    """A token sees the latest picture, or none; gates, attention and feed-forward."""
+    block = _open_flamingo().GatedCrossAttentionBlock(
+        dim=width, dim_visual=vision, dim_head=head_dim, heads=heads
+    )
+    normal = arrays(seed)
+    return record(
+        block,
+        {
+            "x": normal(batch, length, width),
+            "media": normal(batch, media, latents, vision),
+            "markers": _markers(seed, batch, length, media),
+        },
+        lambda forward, i: {"y": forward(i["x"], i["media"], media_locations=i["markers"])},
+    )
+
+
+@reference
+def open_flamingo_resampler(
+    record, seed, batch=2, media=2, frames=2, length=5, width=16, depth=2, heads=2, head_dim=8, queries=3
+):
+    """With frame embeddings, of which one more is learned than is used."""
+    resampler = _open_flamingo().PerceiverResampler(
+        dim=width, depth=depth, dim_head=head_dim, heads=heads, num_latents=queries, max_num_frames=frames + 1
+    )
+    return record(
+        resampler,
+        {"features": arrays(seed)(batch, media, frames, length, width)},
+        lambda forward, i: {"y": forward(i["features"])},
+    )
+
+
+def _idefics(width, heads, mlp_width, vision, **fields):
+    config = transformers.IdeficsConfig(
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=mlp_width,
+        qk_layer_norms=True,
+        alpha_type="vector",
+        dropout=0.0,
+        vision_config=dict(embed_dim=vision, image_size=8, patch_size=4, num_hidden_layers=1, num_attention_heads=2),
+        **fields,
+    )
+    config._attn_implementation = "eager"
+    return config
+
+
+@reference
+def idefics_cross(record, seed, batch=2, length=8, width=32, vision=16, keys=6, heads=4, mlp_width=48):
+    """RMSNorm, RMS qk-norm, one gate per channel, SwiGLU; the first tokens see no picture."""
+    layer = IdeficsGatedCrossAttentionLayer(_idefics(width, heads, mlp_width, vision))
+    normal = arrays(seed)
+    mask = np.random.default_rng((seed, 4)).random((batch, length, keys)) < 0.5
+    mask[:, :2], mask[:, -1] = False, True
+    return record(
+        layer,
+        {"x": normal(batch, length, width), "context": normal(batch, keys, vision), "mask": mask},
+        lambda forward, i: {
+            "y": forward(
+                i["x"],
+                image_hidden_states=i["context"],
+                image_attention_mask=additive(i["mask"]),
+                cross_attention_gate=i["mask"].any(-1),
+            )
+        },
+    )
+
+
+@reference
+def idefics_resampler(record, seed, batch=3, length=5, width=16, depth=2, heads=2, head_dim=8, queries=3):
+    """ReLU, LayerNorm on queries and keys."""
+    config = _idefics(32, 4, 48, width, perceiver_config=dict(qk_layer_norms_perceiver=True))
+    return record(
+        IdeficsPerceiverResampler(config, width, depth, heads, head_dim, queries),
+        {"features": arrays(seed)(batch, length, width)},
+        lambda forward, i: {"y": forward(i["features"])},
+    )
+
+
+@reference
+def idefics(
+    record,
+    seed,
+    batch=2,
+    length=8,
+    vocabulary=30,
+    width=16,
+    depth=4,
+    heads=2,
+    mlp_width=24,
+    every=2,
+    media=2,
+    features=5,
+    vision=12,
+    resampler_depth=1,
+    resampler_heads=2,
+    resampler_head_dim=8,
+    queries=3,
+):
+    """Flamingo as a whole behind its vision encoder: resampler, gated cross-attention, Llama, loss."""
+    config = _idefics(
+        width,
+        heads,
+        mlp_width,
+        vision,
+        vocab_size=vocabulary,
+        additional_vocab_size=0,
+        num_hidden_layers=depth,
+        cross_layer_interval=every,
+        use_resampler=True,
+        pad_token_id=None,
+        tie_word_embeddings=False,
+        perceiver_config=dict(
+            resampler_depth=resampler_depth,
+            resampler_n_heads=resampler_heads,
+            resampler_head_dim=resampler_head_dim,
+            resampler_n_latents=queries,
+            qk_layer_norms_perceiver=True,
+        ),
+    )
+    markers = _markers(seed, batch, length, media)
+    tokens = np.where(markers, IMAGE, integers(seed, IMAGE + 1, vocabulary, batch, length))
+    targets = np.roll(tokens, -1, axis=1)
+    targets[:, -1] = -1
+
+    def run(forward, i):
+        seen = (i["tokens"] == IMAGE).cumsum(1)[:, :, None] == torch.arange(1, media + 1)
+        labels = torch.roll(i["targets"], 1, dims=1)
+        out = forward(
+            input_ids=i["tokens"],
+            image_encoder_embeddings=i["media"],
+            image_attention_mask=seen.long(),
+            labels=torch.where(labels < 0, -100, labels),
+            use_cache=False,
+        )
+        return {"logits": out.logits, "loss": out.loss}
+
+    return record(
+        transformers.IdeficsForVisionText2Text(config),
+        {
+            "tokens": tokens,
+            "targets": targets,
+            "media": arrays(seed)(batch, media, features, vision),
+        },
+        run,
+        drop=("model.vision_model.",),
+    )
