@@ -80,11 +80,11 @@ class Captions:
     """Greedy captions of a split, scored; see the module.
 
     template: the layout the system was trained with; what comes before `{caption}` is the prompt.
-    length: most tokens of a caption.
+    length: most tokens of a caption; None for what `data.text_length` leaves after the prompt.
     """
 
     batch_size: int = 64
-    length: int = 24
+    length: int | None = None
     template: str = "<bos><image>{caption}<eos>"
 
     def __call__(self, system, params, pipeline: Pipeline, *, key: jax.Array) -> dict[str, float]:
@@ -95,13 +95,14 @@ class Captions:
         """One caption for every good record."""
         caption = ability(system, "caption")
         prompt = Template(self.template).prompt(pipeline.tokenizer)
+        length = self.length or pipeline.config.text_length - len(prompt["tokens"])
 
         def write(params, batch):
             rows = len(batch["image"])
             tokens, segment = (jnp.tile(prompt[name], (rows, 1)) for name in ("tokens", "segment"))
             greedy = jax.random.key(0)  # never read: temperature is 0
             return caption(
-                params, batch["image"], batch["image_valid"], tokens, segment, greedy, length=self.length
+                params, batch["image"], batch["image_valid"], tokens, segment, greedy, length=length
             )
 
         names = ("image", "image_valid")

@@ -34,6 +34,16 @@ class Drawn:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Unit vectors of the judge: drawn, real and text float32[N, E]; captions str[N]."""
+
+    drawn: np.ndarray
+    real: np.ndarray
+    text: np.ndarray
+    captions: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Generation:
     """Draws every caption of a split once and asks the judge.
 
@@ -57,7 +67,7 @@ class Generation:
         result = self.draw(system, params, pipeline, key=key)
         if self.grid is not None:
             save(beside(result.real[:32], result.drawn[:32]), self.grid)
-        return self.score(result)
+        return self.score(self.ask(result))
 
     def draw(self, system, params, pipeline: Pipeline, *, key: jax.Array) -> Drawn:
         """One picture per caption. The noise of a record depends on (key, record) and on nothing else."""
@@ -81,13 +91,21 @@ class Generation:
         )
         return Drawn(index, drawn, real, np.array(pipeline.captions, object)[index])
 
-    def score(self, result: Drawn) -> dict[str, float]:
+    def ask(self, result: Drawn) -> Judged:
+        """The judge's view of pictures and captions."""
+        return Judged(
+            drawn=self._embed_images(result.drawn),
+            real=self._embed_images(result.real),
+            text=self._embed_captions(result.captions),
+            captions=result.captions,
+        )
+
+    def score(self, judged: Judged) -> dict[str, float]:
         """recall_at_k, real_recall_at_k, chance_at_k and count."""
-        texts = self._embed_captions(result.captions)
-        labels = result.captions
+        labels = judged.captions
         figures = {
-            "recall": recalls(self._embed_images(result.drawn), texts, labels, labels, self.cutoffs),
-            "real_recall": recalls(self._embed_images(result.real), texts, labels, labels, self.cutoffs),
+            "recall": recalls(judged.drawn, judged.text, labels, labels, self.cutoffs),
+            "real_recall": recalls(judged.real, judged.text, labels, labels, self.cutoffs),
             "chance": chances(labels, self.cutoffs),
         }
         return {"count": float(len(labels))} | {

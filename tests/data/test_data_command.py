@@ -1,5 +1,5 @@
 import pytest
-from helpers import RawRecord, records
+from pictures import RawRecord, records
 from PIL import Image
 
 from mmjax.cli.data import main

@@ -1,10 +1,8 @@
 import io
-import struct
-import zlib
 
 import numpy as np
 import pytest
-from helpers import encoded, noise
+from pictures import bomb, encoded, noise
 from PIL import Image
 
 from mmjax.data.images import ImageSpec
@@ -12,14 +10,6 @@ from mmjax.data.records import BadRecord
 from mmjax.errors import UserError
 
 RED, WHITE, BLUE = (255, 0, 0), (255, 255, 255), (0, 0, 255)
-
-
-def bomb() -> bytes:
-    """A PNG of a few bytes that announces 100000 x 100000 pixels."""
-    picture = bytearray(noise(0))
-    picture[16:24] = struct.pack(">II", 100_000, 100_000)
-    picture[29:33] = struct.pack(">I", zlib.crc32(picture[12:29]))
-    return bytes(picture)
 
 
 def pixels(spec: ImageSpec, data: bytes) -> np.ndarray:
@@ -97,10 +87,11 @@ def test_broken_pictures(name):
 
 
 def test_a_large_picture_is_refused_from_its_header_alone(monkeypatch):
+    picture = noise(0)
     monkeypatch.setattr("mmjax.data.images.MAX_PIXELS", 15 * 16)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(BadRecord, match="announces 16x16 pixels"):
-        ImageSpec().decode(noise(0))
+        ImageSpec().decode(picture)
 
 
 def test_load_from_path_and_bytes(tmp_path):

@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import records
+from pictures import records
 
 from mmjax.data.pipeline import DataConfig, Pipeline, train_tokenizer
 from mmjax.data.tokenizer import EOS, Tokenizer
@@ -151,8 +151,8 @@ def test_user_errors(make, world, tmp_path):
         make(split="tset")
     with pytest.raises(UserError, match="several <image>"):
         make(template="<image><image>{caption}")
-    with pytest.raises(UserError, match="there is no world in .*: run `mmjax data build"):
+    with pytest.raises(UserError, match=r"there is no world in .*: run `mmjax data build"):
         train_tokenizer(DataConfig(source=str(tmp_path)))
     empty = write(tmp_path / "empty", {"train": []}, {}).directory
-    with pytest.raises(UserError, match="'train' of .* is empty"):
+    with pytest.raises(UserError, match=r"'train' of .* is empty"):
         Pipeline(DataConfig(source=empty), Tokenizer.train([], 268))

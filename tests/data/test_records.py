@@ -1,6 +1,6 @@
 import msgpack
 import pytest
-from helpers import RawRecord, noise, records
+from pictures import RawRecord, bomb, noise, records
 
 from mmjax.data.pipeline import DataConfig, Pipeline, train_tokenizer
 from mmjax.data.records import BadRecord, Record
@@ -8,8 +8,6 @@ from mmjax.data.sources import Records
 from mmjax.data.tokenizer import Tokenizer
 from mmjax.data.worlds.world import write
 from mmjax.errors import UserError
-
-from test_images import bomb  # isort: skip
 
 
 def raw(**fields) -> RawRecord:

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from cases import Case
 from flax.core import meta
-from flax.traverse_util import flatten_dict
 from name_maps import to_ours, to_reference
 
 from tools.golden.recording import Recording
@@ -21,6 +20,11 @@ def relative_error(actual, expected, scale: float = 0.0) -> float:
     """|actual - expected| / max(|expected|, scale), in the Euclidean norm."""
     difference = np.linalg.norm(np.asarray(actual, np.float64) - np.asarray(expected, np.float64))
     return float(difference / max(np.linalg.norm(expected), scale, 1e-30))
+
+
+def tolerances(case: Case) -> tuple[float, float]:
+    """Largest relative error of (outputs, gradients): 1e-5 for a layer, 1e-4 for a model."""
+    return (1e-5 if case.depth == 1 else 1e-4), 1e-4
 
 
 def evaluate(case: Case, recording: Recording):

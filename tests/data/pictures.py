@@ -1,6 +1,8 @@
 """Pictures and worlds made to order."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 from PIL import Image
@@ -17,6 +19,14 @@ def encoded(pixels, format="PNG", **options) -> bytes:
 
 def noise(seed: int, size: int = 16) -> bytes:
     return encoded(np.random.default_rng(seed).integers(0, 256, (size, size, 3)))
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that announces 100000 x 100000 pixels."""
+    picture = bytearray(noise(0))
+    picture[16:24] = struct.pack(">II", 100_000, 100_000)
+    picture[29:33] = struct.pack(">I", zlib.crc32(picture[12:29]))
+    return bytes(picture)
 
 
 def records(count: int) -> list[Record]:

@@ -1,0 +1,52 @@
+"""The references rebuilt now, with other seeds and shapes than the committed recordings."""
+
+import pytest
+
+pytestmark = pytest.mark.parity
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+pytest.importorskip("diffusers")
+
+from cases import CASES  # noqa: E402
+from compare import errors, tolerances  # noqa: E402
+
+from tools.golden.make import REFERENCES  # noqa: E402
+
+NEEDS_OPEN_FLAMINGO = ("open_flamingo_cross", "open_flamingo_resampler")
+OTHER_SIZES = {
+    "clip_layer": dict(batch=1, length=9, width=40, heads=5, mlp_width=72),
+    "clip": dict(batch=5, size=24, patch=8, width=32, vision=48, depth=3, heads=4, length=9, embedding=20),
+    "siglip_layer": dict(batch=3, length=4, width=48, heads=2, mlp_width=56),
+    "siglip": dict(batch=4, size=24, patch=8, width=32, depth=3, heads=4, length=9),
+    "llama": dict(batch=3, length=11, vocabulary=50, width=48, depth=4, heads=6, kv_heads=2, mlp_width=64),
+    "qwen3": dict(batch=3, length=9, width=40, depth=3, heads=6, kv_heads=3, head_dim=10, mlp_width=24),
+    "gpt2": dict(batch=3, length=12, width=36, depth=3, heads=6),
+    "bert_layer": dict(batch=1, length=12, width=36, heads=3, mlp_width=20),
+    "chameleon_swin_layer": dict(batch=3, length=5, width=48, heads=6, kv_heads=3, mlp_width=64),
+    "open_flamingo_cross": dict(
+        batch=3, length=11, width=20, media=3, latents=4, vision=28, heads=3, head_dim=6
+    ),
+    "open_flamingo_resampler": dict(batch=1, media=3, frames=1, length=7, width=20, depth=3, heads=3, head_dim=6),
+    "idefics_cross": dict(batch=3, length=5, width=40, vision=24, keys=9, heads=5, mlp_width=32),
+    "idefics_resampler": dict(batch=1, length=9, width=20, depth=3, heads=3, head_dim=6, queries=5),
+    "idefics": dict(
+        batch=3, length=12, width=32, depth=6, heads=4, every=3, media=3, features=4, resampler_depth=2, queries=2
+    ),
+    "dinov2_layer": dict(batch=1, length=10, width=24, heads=6, mlp_ratio=3),
+    "dit_block": dict(batch=3, length=9, width=40, heads=5),
+    "time_embedding": dict(batch=7, width=10, frequencies=256),
+    "dit": dict(batch=3, size=12, patch=4, channels=4, width=24, depth=3, heads=3, classes=7),
+}
+
+
+@pytest.mark.parametrize("seed", [11, 12])
+@pytest.mark.parametrize("name", REFERENCES)
+def test_forward_and_gradients(name, seed):
+    if name in NEEDS_OPEN_FLAMINGO:
+        pytest.importorskip("einops_exts")
+    recording = REFERENCES[name](seed, **OTHER_SIZES[name])
+    case = CASES[name](recording.sizes)
+    forward, gradients = errors(case, recording)
+    largest_forward, largest_gradient = tolerances(case)
+    assert max(forward.values()) < largest_forward, forward
+    assert max(gradients.values()) < largest_gradient, gradients
