@@ -1,9 +1,9 @@
 """Experiment configs: load `file.py:variant`, apply overrides, build typed objects, round trip through JSON.
 
 A config is an `ml_collections.ConfigDict` made by `get_config(arg)` of a Python file. It is plain data; its
-meaning comes from the frozen dataclass each section feeds (`SECTIONS`). Missing fields are filled in from that
-dataclass when the config is loaded, so that the config stored with a checkpoint is complete and every field
-can be overridden on the command line.
+meaning comes from the frozen dataclass each section feeds (`SECTIONS`). Missing fields are filled in from
+that dataclass when the config is loaded, so that the config stored with a checkpoint is complete and every
+field can be overridden on the command line.
 """
 
 import ast
@@ -51,7 +51,9 @@ def load(location: str) -> ConfigDict:
       UserError: the file, its `get_config` or the variant does not exist.
     """
     name, _, variant = location.partition(":")
-    path = Path(name) if name.endswith(".py") else _shipped(name)
+    path = Path(name) if name.endswith(".py") else shipped().get(name)
+    if path is None:
+        raise UserError(f"--config {name}: not a .py file and not one of the shipped {sorted(shipped())}")
     if not path.is_file():
         raise UserError(f"--config {location}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(f"mmjax_config_{path.stem}", path)
@@ -68,13 +70,11 @@ def load(location: str) -> ConfigDict:
     return complete(config)
 
 
-def _shipped(name: str) -> Path:
+def shipped() -> dict[str, Path]:
+    """Name -> file of every config that comes with mmjax."""
     package = Path(__file__).parent
-    folders = (package / "configs", package.parent / "configs")  # in the wheel; in a source tree
-    shipped = {path.stem: path for folder in reversed(folders) for path in sorted(folder.glob("*.py"))}
-    if name not in shipped:
-        raise UserError(f"--config {name}: not a .py file and not one of the shipped {sorted(shipped)}")
-    return shipped[name]
+    folders = (package.parent / "configs", package / "configs")  # in a source tree; in the wheel
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.py"))}
 
 
 def override(config: ConfigDict, arguments: Sequence[str]) -> ConfigDict:

@@ -99,7 +99,7 @@ def table(figures: Mapping[str, Mapping[str, float]]) -> str:
     for evaluator, values in figures.items():
         lines.append(evaluator)
         for name, value in values.items():
-            shown = f"{value:>8.0f}" if name == "count" else f"{value:>8.4f}"
+            shown = f"{value:>8}" if isinstance(value, int) else f"{value:>8.4f}"
             lines.append(f"  {name:<{width}}  {shown}")
     return "\n".join(lines)
 

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict
 from ml_collections import ConfigDict
 
 from mmjax import config as configs
+from mmjax.cli.evaluate import refuse
 from mmjax.cli.main import parse, require
 from mmjax.systems.system import Freeze, Rows
 from mmjax.training.optimizers import treat
@@ -29,7 +30,8 @@ def main(arguments: list[str]) -> None:
         flags.DEFINE_integer("depth", 2, "levels of the module tree", lower_bound=1, flag_values=values)
         flags.DEFINE_boolean("json", False, "print JSON", flag_values=values)
 
-    values, _ = parse(arguments, define)
+    values, positional = parse(arguments, define)
+    refuse(positional)
     require(values, "config")
     counts = count(values.config, depth=values.depth)
     print(json.dumps(counts, indent=2) if values.json else table(counts))

@@ -26,6 +26,8 @@ from absl import flags, logging
 from ml_collections import ConfigDict
 
 from mmjax import config as configs
+from mmjax.cli import evaluate as evaluators
+from mmjax.cli.evaluate import refuse
 from mmjax.cli.main import parse, require
 from mmjax.data.pipeline import Pipeline, train_tokenizer
 from mmjax.data.tokenizer import Tokenizer
@@ -42,7 +44,8 @@ def main(arguments: list[str]) -> None:
         flags.DEFINE_string("workdir", None, "directory of the run", flag_values=values)
         flags.DEFINE_boolean("distributed", False, "join a multi-host run", flag_values=values)
 
-    values, _ = parse(arguments, define)
+    values, positional = parse(arguments, define)
+    refuse(positional)
     require(values, "config", "workdir")
     if values.distributed:
         jax.distributed.initialize()
@@ -86,12 +89,8 @@ def run(config: ConfigDict, workdir: str | Path) -> Trained:
             config=config,
             step=step,
         )
-        return {
-            f"{name}/{key}": value
-            for name, evaluator in experiment.evaluators.items()
-            for key, value in evaluator(trained).items()
-            if isinstance(value, int | float)
-        }
+        figures = evaluators.run(trained)
+        return {f"{name}/{key}": value for name, values in figures.items() for key, value in values.items()}
 
     train(
         experiment.system,
@@ -133,7 +132,8 @@ def _check_vocabulary(model: Mapping[str, Any], tokenizer: Tokenizer, where: str
             _check_vocabulary(value, tokenizer, f"{where}.{key}")
         elif key == "vocabulary_size" and value < tokenizer.vocabulary_size:
             raise UserError(
-                f"{where}.vocabulary_size={value} is smaller than the tokenizer's {tokenizer.vocabulary_size}; "
+                f"{where}.vocabulary_size={value} is smaller than the tokenizer's "
+                f"{tokenizer.vocabulary_size}; "
                 "raise it, or lower data.vocabulary_size for a new tokenizer"
             )
 

@@ -39,7 +39,7 @@ Axes: B batch, T diffusion steps; pictures are float[B, ...], any trailing axes,
 import abc
 import dataclasses
 import functools
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,7 @@ Prediction = Literal["eps", "x0", "v", "velocity"]
 Spacing = Literal["leading", "trailing", "linspace"]
 
 
+@runtime_checkable
 class TimeSampler(Protocol):
     """Draws training times in [0, 1)."""
 
@@ -78,6 +79,7 @@ class LogitNormalTime:
         return jax.nn.sigmoid(self.mean + self.std * jax.random.normal(key, shape, jnp.float32))
 
 
+@runtime_checkable
 class Weight(Protocol):
     """A loss weight as a function of (alpha, sigma) and the determinant d of (3)."""
 

@@ -9,11 +9,12 @@ and float32 loses the small betas.
 """
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 
+@runtime_checkable
 class Schedule(Protocol):
     """Anything that can say its betas."""
 

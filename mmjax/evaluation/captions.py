@@ -120,7 +120,7 @@ class Captions:
         partner = another(len(described.said), key)
         shuffled = score([described.said[other] for other in partner], described.references)
         return {
-            "count": float(len(described.said)),
+            "count": len(described.said),
             **score(described.said, described.references),
             **{f"shuffled_{name}": value for name, value in shuffled.items()},
         }

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-_WIDTH, _HEIGHT = 340, 170
+_WIDTH, _HEIGHT = 400, 160
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 8, 10, 24
 
 
@@ -26,7 +26,7 @@ def curve(points: Sequence[tuple[float, float]], *, label: str, floor: float | N
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (ticks[-1] - y) / (ticks[-1] - ticks[0])
 
     lines = "".join(
-        f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{place_y(y):.1f}" y2="{place_y(y):.1f}"/>'
+        f'<path class="grid" d="M{_LEFT} {place_y(y):.1f}H{_WIDTH - _RIGHT}"/>'
         f'<text x="{_LEFT - 6}" y="{place_y(y) + 3.5:.1f}" text-anchor="end">{_short(y)}</text>'
         for y in ticks
     )

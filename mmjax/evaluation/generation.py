@@ -108,7 +108,7 @@ class Generation:
             "real_recall": recalls(judged.real, judged.text, labels, labels, self.cutoffs),
             "chance": chances(labels, self.cutoffs),
         }
-        return {"count": float(len(labels))} | {
+        return {"count": len(labels)} | {
             f"{name}_at_{k}": float(value)
             for name, values in figures.items()
             for k, value in zip(self.cutoffs, values, strict=True)

@@ -114,7 +114,7 @@ class Retrieval:
             "text_to_image_recall": recalls(embedded.text, embedded.image, labels, labels, self.cutoffs),
             "chance": chances(labels, self.cutoffs),
         }
-        return {"count": float(len(labels))} | {
+        return {"count": len(labels)} | {
             f"{name}_at_{k}": float(value)
             for name, values in figures.items()
             for k, value in zip(self.cutoffs, values, strict=True)

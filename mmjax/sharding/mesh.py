@@ -38,28 +38,29 @@ class ShardingConfig:
     overrides: Mapping[str, str | tuple[str, ...]] = dataclasses.field(default_factory=dict)
     max_replicated: float = 0.25
 
-    def make_mesh(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
-        """The mesh over `devices` (all of them by default).
+    def mesh_sizes(self, devices: int) -> dict[str, int]:
+        """Mesh axis -> size, for a number of devices.
 
         Raises:
           UserError: the axis sizes do not multiply to the number of devices.
         """
-        devices = jax.devices() if devices is None else devices
         sizes = {axis: getattr(self, axis) for axis in AXES}
         free = [axis for axis, size in sizes.items() if size == -1]
         fixed = math.prod(size for size in sizes.values() if size != -1)
         if len(free) > 1 or any(size < 1 for size in sizes.values() if size != -1):
             raise UserError(f"sharding axis sizes {sizes} must be positive, and at most one may be -1")
-        if len(devices) % fixed or (not free and fixed != len(devices)):
+        if devices % fixed or (not free and fixed != devices):
             raise UserError(
-                f"sharding axis sizes {sizes} do not fit {len(devices)} devices; "
-                f"set sharding.data=-1 and make the others divide {len(devices)}"
+                f"sharding axis sizes {sizes} do not fit {devices} devices; "
+                f"set sharding.data=-1 and make the others divide {devices}"
             )
-        if free:
-            sizes[free[0]] = len(devices) // fixed
-        return jax.make_mesh(
-            tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices
-        )
+        return sizes | {axis: devices // fixed for axis in free}
+
+    def make_mesh(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
+        """The mesh over `devices` (all of them by default); UserError where the sizes do not fit."""
+        devices = jax.devices() if devices is None else devices
+        sizes = tuple(self.mesh_sizes(len(devices)).values())
+        return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
 
     def make_rules(self) -> ShardingRules:
         """The preset with the overrides applied; UserError for an unknown preset or axis."""
@@ -76,6 +77,7 @@ def activate(mesh: Mesh, rules: ShardingRules) -> Iterator[None]:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
 

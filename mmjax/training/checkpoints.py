@@ -7,6 +7,7 @@ loses nothing older than the last finished save.
 """
 
 import dataclasses
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,9 @@ from mmjax.training.optimizers import merge
 from mmjax.training.state import TrainState
 
 FOLDER = "checkpoints"
+
+Shape = tuple[int, ...]
+Flat = Mapping[tuple[str, ...], Any]  # path -> array, or its shape
 
 
 def _context(*, partial: bool = False) -> ocp.Context:
@@ -77,7 +81,8 @@ class Checkpoints:
           UserError: its parameters or optimizer state do not fit the target; names the paths.
         """
         path = self.directory / str(self.latest)
-        _require_fit(_shapes(path)["params"], target.params, f"{path} does not fit the config")
+        found, wanted = flatten_dict(_shapes(path)["params"]), flatten_dict(target.params)
+        _require_fit(found, wanted, f"{path} does not fit the config")
         try:
             items = self._checkpointer.load_checkpointables(
                 self.latest, {"state": target, "data": None, "run": None}
@@ -122,32 +127,30 @@ def load_run(directory: str | Path) -> dict[str, Any]:
         return ocp.load_checkpointables(find(directory), {"run": None})["run"]
 
 
-def load_params(directory: str | Path, prefix: str = "") -> dict[str, Any]:
+def load_params(directory: str | Path, prefix: str = "") -> Any:
     """Parameters as a nested dict of NumPy arrays; the EMA of those that have one.
 
     Args:
-      prefix: 'a/b' loads only that subtree, and returns its inside.
+      prefix: 'a/b' loads only that subtree (or one array), and returns its inside.
 
     Raises:
       UserError: no checkpoint there, or nothing under the prefix.
     """
-    path = find(directory)
+    path, head = find(directory), _parts(prefix)
     shapes = _shapes(path)
-    parts = {"params": shapes["params"]} | ({"ema": shapes["ema"]} if shapes.get("ema") else {})
-    parts = {name: _below(flatten_dict(tree), prefix) for name, tree in parts.items()}
-    if not parts["params"]:
-        raise UserError(
-            f"the checkpoint {path} has no parameters under {prefix!r}; it has {_top(shapes['params'])}"
-        )
-    target = {
-        name: _at(prefix, unflatten_dict({k: np.empty(x.shape, x.dtype) for k, x in flat.items()}))
-        for name, flat in parts.items()
-        if flat
-    }
+    wanted = {}
+    for name in ("params", "ema"):
+        flat = flatten_dict(shapes.get(name) or {})
+        wanted |= {(name, *p): np.empty(x.shape, x.dtype) for p, x in flat.items() if p[: len(head)] == head}
+    if not wanted:
+        known = ", ".join(sorted(shapes["params"]))
+        raise UserError(f"the checkpoint {path} has no parameters under {prefix!r}; it has {known}")
     with _context(partial=True):
-        state = ocp.load_checkpointables(path, {"state": target})["state"]
-    inside = [_below(flatten_dict(state[name]), prefix) for name in parts if parts[name]]
-    return jax.tree.map(np.asarray, merge(*(unflatten_dict(flat) for flat in inside)))
+        state = ocp.load_checkpointables(path, {"state": unflatten_dict(wanted)})["state"]
+    params = merge(state["params"], state.get("ema") or {})
+    for part in head:
+        params = params[part]
+    return jax.tree.map(np.asarray, params)
 
 
 def _shapes(path: Path) -> dict[str, Any]:
@@ -156,28 +159,23 @@ def _shapes(path: Path) -> dict[str, Any]:
         return ocp.checkpointables_metadata(path).metadata["state"]
 
 
-def _top(tree: Mapping[str, Any]) -> str:
-    return ", ".join(sorted(tree))
+def _parts(prefix: str) -> tuple[str, ...]:
+    return tuple(part for part in prefix.split("/") if part)
 
 
-def _below(flat: Mapping[tuple[str, ...], Any], prefix: str) -> dict[tuple[str, ...], Any]:
-    head = tuple(part for part in prefix.split("/") if part)
-    return {path[len(head) :]: leaf for path, leaf in flat.items() if path[: len(head)] == head}
+def _below(tree: Any, prefix: str) -> dict[tuple[str, ...], Any]:
+    """The leaves under a prefix by the rest of their paths; () for a prefix that names a leaf."""
+    head = _parts(prefix)
+    return {p[len(head) :]: leaf for p, leaf in flatten_dict(tree).items() if p[: len(head)] == head}
 
 
-def _at(prefix: str, tree: Any) -> Any:
-    for part in reversed([part for part in prefix.split("/") if part]):
-        tree = {part: tree}
-    return tree
-
-
-def _require_fit(found: Any, wanted: Any, sentence: str, *, fits: Callable[..., bool] | None = None) -> None:
+def _require_fit(
+    found: Flat, wanted: Flat, sentence: str, *, fits: Callable[[Shape, Shape], bool] = operator.eq
+) -> None:
     """Raises a UserError listing the paths of `wanted` that `found` lacks or has in another shape."""
-    found, wanted = flatten_dict(found), flatten_dict(wanted)
-    fits = fits or (lambda have, want: have == want)
     problems = []
     for path, leaf in wanted.items():
-        name = "/".join(path) or "it"
+        name = "/".join(path) or "the array"
         if path not in found:
             problems.append(f"{name} is missing")
         elif not fits(tuple(found[path].shape), tuple(leaf.shape)):
@@ -215,24 +213,24 @@ def initialize(params: Any, lines: Sequence[str]) -> Any:
     """
     flat = flatten_dict(params)
     for source in map(Source.parse, lines):
-        loaded = flatten_dict(load_params(source.directory, source.prefix))
-        target = _below(flat, source.target)
+        loaded = load_params(source.directory, source.prefix)
+        loaded = flatten_dict(loaded) if isinstance(loaded, dict) else {(): loaded}
+        target = _below(params, source.target)
         if not target:
             raise UserError(f"training.initialize: the model has no parameters under {source.target!r}")
         sentence = f"training.initialize: {source.directory}:{source.prefix} cannot fill {source.target!r}"
-        _require_fit(unflatten_dict(loaded), unflatten_dict(target), sentence, fits=_can_fill)
+        _require_fit(loaded, target, sentence, fits=_can_fill)
         unused = sorted("/".join(path) for path in loaded.keys() - target.keys())
         if unused:
             logging.warning("training.initialize: %s also holds %s, which the model has no use for",
                             source.directory, ", ".join(unused))  # fmt: skip
-        head = tuple(part for part in source.target.split("/") if part)
         for path, leaf in target.items():
             value = loaded[path].reshape(leaf.shape).astype(leaf.dtype)
-            flat[head + path] = jax.device_put(value, leaf.sharding)
+            flat[_parts(source.target) + path] = jax.device_put(value, leaf.sharding)
     return unflatten_dict(flat)
 
 
-def _can_fill(have: tuple[int, ...], want: tuple[int, ...]) -> bool:
+def _can_fill(have: Shape, want: Shape) -> bool:
     regrouped = len(want) >= 2 and have == (want[0] * want[1], *want[2:])
     return have == want or regrouped
 

@@ -187,8 +187,9 @@ class _Log:
             self.progress.set_postfix(loss=f"{values['loss']:.4f}", step=number)
 
     def write(self, number: int, values: Mapping[str, float]) -> None:
-        """A line of evaluation metrics."""
+        """A line of evaluation metrics; the time it took does not count as training."""
         self.metrics.write(number, dict(values))
+        self.since = (time.monotonic(), number)
 
 
 def _progress(config: TrainingConfig, first: int) -> tqdm:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mmjax.errors import UserError
@@ -84,10 +85,10 @@ def treat(rules: Sequence[tuple[str, Treatment]], params: Tree) -> dict[Path, Tr
 
     Raises:
       UserError: a parameter matches no pattern, or a pattern decides nothing (a misspelt path would otherwise
-        train what should be frozen).
+        train what should be frozen), or rows to train lie outside the array.
     """
     result, used = {}, set()
-    for path in flatten_dict(params):
+    for path, leaf in flatten_dict(nn.meta.unbox(params)).items():
         name = "/".join(path)
         for pattern, treatment in rules:
             if re.fullmatch(pattern, name):
@@ -96,6 +97,11 @@ def treat(rules: Sequence[tuple[str, Treatment]], params: Tree) -> dict[Path, Tr
                 break
         else:
             raise UserError(f"parameter {name} matches none of the system's treatments; add a pattern for it")
+        rows = result[path]
+        if isinstance(rows, Rows) and not 0 <= rows.start < rows.stop <= leaf.shape[0]:
+            raise UserError(
+                f"{name} has {leaf.shape[0]} rows, so [{rows.start}, {rows.stop}) cannot be trained"
+            )
     for pattern, _ in rules:
         if pattern not in used and pattern != ".*":
             raise UserError(f"the treatment pattern {pattern!r} decides no parameter; correct or remove it")

@@ -40,7 +40,7 @@ def make_step(
         trainable, frozen = optimizers.split(state.params, treatments)
         gradient, metrics = gradients(trainable, frozen, batch, jax.random.fold_in(state.key, state.step))
         gradient = optimizers.select_rows(gradient, None, treatments)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         healthy = state.healthy & jnp.isfinite(metrics["loss"]) & jnp.isfinite(norm)
 
         updates, optimizer_state = optimizer.update(gradient, state.optimizer_state, trainable)
@@ -67,12 +67,13 @@ def make_step(
 
 
 def update_ema(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
-    """`average * d + params * (1 - d)`, d = min(decay, (1 + step) / (10 + step)).
+    """`average + (params - average) * (1 - d)`, d = min(decay, (1 + step) / (10 + step)).
 
-    The rising d keeps the initial parameters out of the average of a short run.
+    The rising d keeps the initial parameters out of the average of a short run. Written as a difference, the
+    average of what does not move (a locked row) stays the same to the bit.
     """
     decay = jnp.minimum(decay, (1 + step) / (10 + step))
-    return jax.tree.map(lambda a, p: a * decay + p * (1 - decay), average, params)
+    return jax.tree.map(lambda a, p: a + (p - a) * (1 - decay), average, params)
 
 
 def make_gradients(system: System, *, accumulate: int = 1) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:

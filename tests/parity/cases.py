@@ -97,7 +97,10 @@ def dit(sizes, **options):
     )
     module = Denoiser(
         DenoiserConfig(
-            image_size=sizes["size"], patch=sizes["patch"], channels=sizes["channels"], transformer=transformer
+            image_size=sizes["size"],
+            patch=sizes["patch"],
+            channels=sizes["channels"],
+            transformer=transformer,
         )
     )
 
@@ -221,7 +224,9 @@ def qwen3(sizes, **options):
 
 def gpt2(sizes, **options):
     length = sizes["length"] + 3
-    return _language(sizes, name_maps.GPT2, learned_positions=True, context_length=length, transformer=options)
+    return _language(
+        sizes, name_maps.GPT2, learned_positions=True, context_length=length, transformer=options
+    )
 
 
 def open_flamingo_cross(sizes, **options):
@@ -254,7 +259,9 @@ def _idefics_cross(sizes, depth=1, **options):
         width=sizes["width"],
         heads=sizes["heads"],
         mlp_width=sizes["mlp_width"],
-        **LLAMA | dict(rope_base=None, sublayers=("cross", "mlp"), qk_norm="rms", gate="tanh_vector") | options,
+        **LLAMA
+        | dict(rope_base=None, sublayers=("cross", "mlp"), qk_norm="rms", gate="tanh_vector")
+        | options,
     )
 
 
@@ -278,7 +285,9 @@ def open_flamingo_resampler(sizes, **options):
         ResamplerConfig(queries=sizes["queries"], frames=sizes["frames"] + 1, transformer=transformer)
     )
     table = name_maps.OPEN_FLAMINGO_RESAMPLER
-    return Case(module=module, run=lambda apply, i: {"y": apply(i["features"])}, table=table, depth=sizes["depth"])
+    return Case(
+        module=module, run=lambda apply, i: {"y": apply(i["features"])}, table=table, depth=sizes["depth"]
+    )
 
 
 def _idefics_resampler(queries, **fields):

@@ -1,9 +1,9 @@
 """Parameter names of the references, beside ours: one table per model.
 
-A table maps a module of ours ('stack/layers/mlp/up') or a single parameter ('logit_scale') to the reference's
-name for it, in which {} counts layers: those are stacked along our leading axes. Below a module, `kernel` is the
-transposed `weight`, `scale` and `table` are the `weight`, `bias` is the `bias`; heads are split and merged by
-reshaping to our shape. `At` says what differs from that.
+A table maps a module of ours ('stack/layers/mlp/up') or a single parameter ('logit_scale') to the
+reference's name for it, in which {} counts layers: those are stacked along our leading axes. In a module,
+`kernel` is the transposed `weight`, `scale` and `table` are the `weight`, `bias` is the `bias`; heads split
+and merge by reshaping to our shape. `At` says what differs from that.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class At:
 
     Attributes:
       axes: order of the reference's axes that gives ours; None for the usual transposition of a kernel.
-      part, parts: the reference concatenates `parts` parameters along its `along` axis; this is number `part`.
+      part, parts: the reference joins `parts` parameters along its axis `along`; this is number `part`.
       leaf: how the reference's leaf name is joined to the module's.
     """
 
@@ -120,10 +120,12 @@ def under(prefix: str, table: Mapping, theirs: str = "") -> dict:
     return moved
 
 
-# Layers ---------------------------------------------------------------------------------------------------------
+# Layers ------------------------------------------------------------
 
 
-def projections(ours: str, theirs: str, query="q_proj", key="k_proj", value="v_proj", output="o_proj") -> dict:
+def projections(
+    ours: str, theirs: str, query="q_proj", key="k_proj", value="v_proj", output="o_proj"
+) -> dict:
     names = dict(query=query, key=key, value=value, output=output)
     return {f"{ours}/{mine}": f"{theirs}.{name}" for mine, name in names.items()}
 
@@ -244,7 +246,7 @@ IDEFICS_RESAMPLER = {
     "norm": "layer_norm",
 }
 
-# Models ---------------------------------------------------------------------------------------------------------
+# Models ------------------------------------------------------------
 
 _TEXT_TOWER = {
     "tokens": "embeddings.token_embedding",

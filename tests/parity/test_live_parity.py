@@ -8,7 +8,7 @@ pytest.importorskip("transformers")
 pytest.importorskip("diffusers")
 
 from cases import CASES  # noqa: E402
-from compare import errors, tolerances  # noqa: E402
+from compare import errors, evaluate, tolerances  # noqa: E402
 
 from tools.golden.make import REFERENCES  # noqa: E402
 
@@ -26,11 +26,22 @@ OTHER_SIZES = {
     "open_flamingo_cross": dict(
         batch=3, length=11, width=20, media=3, latents=4, vision=28, heads=3, head_dim=6
     ),
-    "open_flamingo_resampler": dict(batch=1, media=3, frames=1, length=7, width=20, depth=3, heads=3, head_dim=6),
+    "open_flamingo_resampler": dict(
+        batch=1, media=3, frames=1, length=7, width=20, depth=3, heads=3, head_dim=6
+    ),
     "idefics_cross": dict(batch=3, length=5, width=40, vision=24, keys=9, heads=5, mlp_width=32),
     "idefics_resampler": dict(batch=1, length=9, width=20, depth=3, heads=3, head_dim=6, queries=5),
     "idefics": dict(
-        batch=3, length=12, width=32, depth=6, heads=4, every=3, media=3, features=4, resampler_depth=2, queries=2
+        batch=3,
+        length=12,
+        width=32,
+        depth=6,
+        heads=4,
+        every=3,
+        media=3,
+        features=4,
+        resampler_depth=2,
+        queries=2,
     ),
     "dinov2_layer": dict(batch=1, length=10, width=24, heads=6, mlp_ratio=3),
     "dit_block": dict(batch=3, length=9, width=40, heads=5),
@@ -46,7 +57,7 @@ def test_forward_and_gradients(name, seed):
         pytest.importorskip("einops_exts")
     recording = REFERENCES[name](seed, **OTHER_SIZES[name])
     case = CASES[name](recording.sizes)
-    forward, gradients = errors(case, recording)
+    forward, gradients = errors(recording, *evaluate(case, recording))
     largest_forward, largest_gradient = tolerances(case)
     assert max(forward.values()) < largest_forward, forward
     assert max(gradients.values()) < largest_gradient, gradients

@@ -37,7 +37,18 @@ def siglip_layer(record, seed, batch=2, length=7, width=32, heads=4, mlp_width=4
 
 @reference
 def clip(
-    record, seed, batch=3, size=8, patch=4, width=12, vision=16, depth=2, heads=2, length=6, vocabulary=24, embedding=8
+    record,
+    seed,
+    batch=3,
+    size=8,
+    patch=4,
+    width=12,
+    vision=16,
+    depth=2,
+    heads=2,
+    length=6,
+    vocabulary=24,
+    embedding=8,
 ):
     """The two towers; rows end with the end-of-text id at different places and are padded with id 1."""
     shared = dict(num_hidden_layers=depth, attn_implementation="eager")

@@ -75,7 +75,9 @@ def _idefics(width, heads, mlp_width, vision, **fields):
         qk_layer_norms=True,
         alpha_type="vector",
         dropout=0.0,
-        vision_config=dict(embed_dim=vision, image_size=8, patch_size=4, num_hidden_layers=1, num_attention_heads=2),
+        vision_config=dict(
+            embed_dim=vision, image_size=8, patch_size=4, num_hidden_layers=1, num_attention_heads=2
+        ),
         **fields,
     )
     config._attn_implementation = "eager"

@@ -1,10 +1,13 @@
-"""Language models of transformers: Llama, Qwen3 (qk-norm), GPT-2, and the residual orders of BERT and Chameleon."""
+"""Llama, Qwen3 (qk-norm) and GPT-2 of transformers; layers of BERT and Chameleon, for their residual orders."""
 
 import numpy as np
 import torch
 import transformers
 from transformers.models.bert.modeling_bert import BertLayer
-from transformers.models.chameleon.modeling_chameleon import ChameleonRotaryEmbedding, ChameleonSwinDecoderLayer
+from transformers.models.chameleon.modeling_chameleon import (
+    ChameleonRotaryEmbedding,
+    ChameleonSwinDecoderLayer,
+)
 
 from tools.golden.reference import additive, arrays, first, integers, reference
 
@@ -23,12 +26,16 @@ def _text(seed, batch, length, vocabulary):
 def _language(forward, inputs):
     labels = torch.roll(inputs["targets"], 1, dims=1)  # the reference shifts them back itself
     labels = torch.where(labels < 0, -100, labels)
-    out = forward(input_ids=inputs["tokens"], attention_mask=inputs["real"].long(), labels=labels, use_cache=False)
+    out = forward(
+        input_ids=inputs["tokens"], attention_mask=inputs["real"].long(), labels=labels, use_cache=False
+    )
     return {"logits": out.logits * inputs["real"][:, :, None], "loss": out.loss}
 
 
 @reference
-def llama(record, seed, batch=2, length=7, vocabulary=30, width=24, depth=2, heads=4, kv_heads=2, mlp_width=40):
+def llama(
+    record, seed, batch=2, length=7, vocabulary=30, width=24, depth=2, heads=4, kv_heads=2, mlp_width=40
+):
     """RMSNorm, RoPE, grouped key-value heads, SwiGLU, a head of its own."""
     config = transformers.LlamaConfig(
         vocab_size=vocabulary,
@@ -45,7 +52,17 @@ def llama(record, seed, batch=2, length=7, vocabulary=30, width=24, depth=2, hea
 
 @reference
 def qwen3(
-    record, seed, batch=2, length=7, vocabulary=30, width=24, depth=2, heads=4, kv_heads=2, head_dim=8, mlp_width=40
+    record,
+    seed,
+    batch=2,
+    length=7,
+    vocabulary=30,
+    width=24,
+    depth=2,
+    heads=4,
+    kv_heads=2,
+    head_dim=8,
+    mlp_width=40,
 ):
     """Llama with RMS-normalised queries and keys, heads wider than width / heads, and a tied head."""
     config = transformers.Qwen3Config(

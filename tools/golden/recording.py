@@ -1,4 +1,4 @@
-"""One recorded run of a reference, as it is stored in a golden file. NumPy only: reading one needs no PyTorch."""
+"""One recorded run of a reference, as a golden file stores it. Reading one needs NumPy only, not PyTorch."""
 
 import dataclasses
 import json

@@ -1,7 +1,6 @@
 """Blocks of vision models: the layer scale of DINOv2, and the diffusion transformer of diffusers."""
 
 import diffusers
-import torch
 import transformers
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
@@ -86,12 +85,14 @@ def dit(record, seed, batch=2, size=8, patch=2, channels=3, width=16, depth=2, h
     )
     for block in model.transformer_blocks:
         block.norm1.emb.time_proj = Timesteps(256, flip_sin_to_cos=True, downscale_freq_shift=0)
-    shared = "transformer_blocks.0.norm1.emb."
+    shared, *copies = (f"transformer_blocks.{block}.norm1.emb." for block in range(depth))
 
     def tie(weights):
         embedding = {name.removeprefix(shared): w for name, w in weights.items() if name.startswith(shared)}
         blocks = range(1, depth)
-        return weights | {f"transformer_blocks.{b}.norm1.emb.{n}": w for b in blocks for n, w in embedding.items()}
+        return weights | {
+            f"transformer_blocks.{b}.norm1.emb.{n}": w for b in blocks for n, w in embedding.items()
+        }
 
     return record(
         model,
@@ -105,6 +106,6 @@ def dit(record, seed, batch=2, size=8, patch=2, channels=3, width=16, depth=2, h
                 i["image"].permute(0, 3, 1, 2), timestep=1000 * i["time"], class_labels=i["label"]
             ).sample.permute(0, 2, 3, 1)
         },
-        drop=tuple(f"transformer_blocks.{b}.norm1.emb." for b in range(1, depth)),
+        drop=tuple(copies),
         tie=tie,
     )

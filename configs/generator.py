@@ -1,0 +1,64 @@
+"""The composed generator on the OpenMoji world: a decoder draws what CLIP and the language model say.
+
+    mmjax train --config generator:openmoji --workdir runs/generator \
+        --config.training.initialize="('decoder/clip=runs/clip', 'flamingo=runs/flamingo')"
+
+Variants:
+  tiny, quickstart, openmoji: on the CLIP and the Flamingo of the same variant.
+"""
+
+from ml_collections import ConfigDict
+
+from mmjax.config import load
+
+VARIANTS = {
+    "tiny": dict(depth=1, width=32, patch=8, batch=16, steps=20, ema=0.9),
+    "quickstart": dict(depth=4, width=128, patch=8, batch=64, steps=400, ema=0.99),
+    "openmoji": dict(depth=8, width=256, patch=4, batch=128, steps=8000, ema=0.999),
+}
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    variant = arg or "openmoji"
+    v, clip, flamingo = ConfigDict(VARIANTS[variant]), load(f"clip:{variant}"), load(f"flamingo:{variant}")
+    denoiser = dict(
+        image_size=clip.data.image_size,
+        patch=v.patch,
+        context=v.width,
+        transformer=dict(
+            depth=v.depth, width=v.width, heads=max(v.width // 64, 1), epsilon=1e-6, unroll=v.depth
+        ),
+    )
+    template = "<bos>{caption}<eos>" + "".join(f"<image_query_{i}>" for i in range(8))
+    return ConfigDict(
+        dict(
+            system="mmjax.systems.generator.Generator",
+            model=dict(
+                flamingo=flamingo.model.to_dict(),
+                decoder=dict(
+                    clip=clip.model.to_dict(),
+                    denoiser=denoiser,
+                    # Straight paths, and a network that answers with the clean picture: its errors are errors
+                    # of pixels, and few steps are enough to draw.
+                    process=dict(call="mmjax.diffusion.process.FlowMatching", prediction="x0"),
+                    sampler=dict(call="mmjax.diffusion.samplers.Euler", clip=1.0),
+                ),
+            ),
+            data=dict(
+                clip.data.to_dict(),
+                text_length=26,
+                template=template,
+                # The decoder should draw upright, centred pictures; it sees them as they are.
+                augment=None,
+            ),
+            training=dict(
+                steps=v.steps,
+                batch_size=v.batch,
+                ema=v.ema,
+                log_every=min(20, v.steps // 4),
+                initialize=("decoder/clip=runs/clip", "flamingo=runs/flamingo"),
+            ),
+            optimizer=dict(learning_rate=2e-3, warmup=v.steps // 20, weight_decay=0.01),
+            evaluators=dict(),
+        )
+    )
