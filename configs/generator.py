@@ -59,6 +59,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 initialize=("decoder/clip=runs/clip", "flamingo=runs/flamingo"),
             ),
             optimizer=dict(learning_rate=2e-3, warmup=v.steps // 20, weight_decay=0.01),
-            evaluators=dict(),
+            evaluators=dict(
+                generation=dict(call="mmjax.evaluation.generation.Generation", steps=16, guidance=2.0),
+            ),
         )
     )

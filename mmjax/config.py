@@ -146,9 +146,10 @@ def _with_defaults(cls: type, mapping: Mapping[str, Any]) -> dict[str, Any]:
             continue
         nested = _dataclass_in(hints[field.name])
         if dataclasses.is_dataclass(value):
-            value = _with_defaults(
-                type(value), {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-            )
+            kind = type(value)
+            value = _with_defaults(kind, {f.name: getattr(value, f.name) for f in dataclasses.fields(value)})
+            if kind is not nested:  # the annotation is a base class or a protocol: say what to build
+                value = {"call": f"{kind.__module__}.{kind.__qualname__}", **value}
         elif nested and isinstance(value, Mapping) and "call" not in value:
             value = _with_defaults(nested, value)
         elif hints[field.name] is float and type(value) is int:

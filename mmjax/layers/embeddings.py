@@ -114,7 +114,11 @@ class TimeEmbedding(nn.Module):
         """float[B] -> float[B, D]."""
         half = self.frequencies // 2
         frequency = jnp.exp(-math.log(10000) * jnp.arange(half, dtype=jnp.float32) / half)
-        angle = 1000.0 * time[:, None] * frequency
+        # float32(n / 1000) * 1000 misses the integer n by a rounding error for some n; steps must be exact.
+        # The rounding stays out of the derivative.
+        steps = 1000.0 * time
+        steps += jax.lax.stop_gradient(jnp.round(1024.0 * steps) / 1024.0 - steps)
+        angle = steps[:, None] * frequency
         features = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1).astype(self.dtype)
         init = nn.initializers.normal(0.02)
         hidden = dense(self.width, (None, "modulation"), init=init, dtype=self.dtype, name="hidden")(features)

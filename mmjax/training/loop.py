@@ -11,7 +11,8 @@ What holds, in the order in which things happen:
    saved for diagnosis is the state just before it, even though the next update is already under way.
 4. After update n, each if it is due: log, save (asynchronously), evaluate. The last update is always logged
    and saved. A SIGTERM saves after the update in progress, waits for the disk and exits with code 75.
-5. Nothing is copied between host and device behind our back: `jax.transfer_guard` forbids it.
+5. Nothing is copied between host and device behind our back: but for saving and evaluating,
+   `jax.transfer_guard` forbids it.
 """
 
 import contextlib
@@ -129,7 +130,8 @@ def _loop(
             if stop or last or _due(number, config.checkpoint_every):
                 log.read(pending)
                 pending = None
-                checkpoints.save(number, state, data={"step": number}, run=run)
+                with jax.transfer_guard("allow"):
+                    checkpoints.save(number, state, data={"step": number}, run=run)
             if evaluate and config.evaluate_every and (last or _due(number, config.evaluate_every)):
                 log.read(pending)
                 pending = None

@@ -68,7 +68,7 @@ def siglip_layer(sizes, **options):
 
 
 def bert_layer(sizes, **options):
-    settings = dict(mlp_width=sizes["mlp_width"], order="post", activation="gelu", epsilon=1e-12)
+    settings = dict(mlp_width=sizes["mlp_width"], order="post", activation="gelu", epsilon=1e-3)
     return _layer(sizes, name_maps.BERT_LAYER, **settings)
 
 

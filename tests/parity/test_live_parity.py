@@ -7,9 +7,12 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers")
 
+import numpy as np  # noqa: E402
 from cases import CASES  # noqa: E402
 from compare import errors, evaluate, tolerances  # noqa: E402
 
+from mmjax.layers import masks  # noqa: E402
+from tools.golden import flamingo  # noqa: E402
 from tools.golden.make import REFERENCES  # noqa: E402
 
 NEEDS_OPEN_FLAMINGO = ("open_flamingo_cross", "open_flamingo_resampler")
@@ -61,3 +64,19 @@ def test_forward_and_gradients(name, seed):
     largest_forward, largest_gradient = tolerances(case)
     assert max(forward.values()) < largest_forward, forward
     assert max(gradients.values()) < largest_gradient, gradients
+
+
+def test_open_flamingo_leaks_where_pictures_are_missing_and_mmjax_does_not():
+    """With more markers than media its masked softmax becomes uniform: the text reads every picture."""
+    pytest.importorskip("einops_exts")
+    import torch
+
+    attention = flamingo.layers().MaskedCrossAttention(dim=8, dim_visual=8, dim_head=4, heads=2)
+    markers = np.array([[True, False, True, False]])
+    read = attention(torch.randn(1, 4, 8), torch.randn(1, 1, 3, 8), media_locations=torch.from_numpy(markers))
+    assert read[:, 2:].abs().min() > 0
+
+    segment = np.ones((1, 4), np.int32)
+    owner = masks.media_segment(markers, segment, 1)
+    seen = masks.latest_media_mask(masks.media_seen(markers), segment, np.ones((1, 1), bool), owner)
+    np.testing.assert_array_equal(seen[0, :, 0], [True, True, False, False])

@@ -106,7 +106,6 @@ def start(workdir, **settings):
         env={
             **os.environ,
             "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": jax.config.jax_compilation_cache_dir,
         },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

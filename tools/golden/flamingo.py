@@ -14,8 +14,8 @@ from tools.golden.reference import additive, arrays, integers, reference
 IMAGE = 3  # the marker's token id in mmjax
 
 
-def _open_flamingo():
-    """Its layers alone: importing the package itself would ask for open_clip and more."""
+def layers():
+    """OpenFlamingo's module of layers; importing its package would ask for open_clip and more."""
     package = importlib.util.find_spec("open_flamingo").submodule_search_locations[0]
     spec = importlib.util.spec_from_file_location("open_flamingo_helpers", Path(package, "src", "helpers.py"))
     module = importlib.util.module_from_spec(spec)
@@ -37,9 +37,7 @@ def open_flamingo_cross(
     record, seed, batch=2, length=8, width=24, media=2, latents=3, vision=16, heads=2, head_dim=8
 ):
     """A token sees the latest picture, or none; gates, attention and feed-forward."""
-    block = _open_flamingo().GatedCrossAttentionBlock(
-        dim=width, dim_visual=vision, dim_head=head_dim, heads=heads
-    )
+    block = layers().GatedCrossAttentionBlock(dim=width, dim_visual=vision, dim_head=head_dim, heads=heads)
     normal = arrays(seed)
     return record(
         block,
@@ -57,7 +55,7 @@ def open_flamingo_resampler(
     record, seed, batch=2, media=2, frames=2, length=5, width=16, depth=2, heads=2, head_dim=8, queries=3
 ):
     """With frame embeddings, of which one more is learned than is used."""
-    resampler = _open_flamingo().PerceiverResampler(
+    resampler = layers().PerceiverResampler(
         dim=width, depth=depth, dim_head=head_dim, heads=heads, num_latents=queries, max_num_frames=frames + 1
     )
     return record(

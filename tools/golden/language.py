@@ -1,4 +1,4 @@
-"""Llama, Qwen3 (qk-norm) and GPT-2 of transformers; layers of BERT and Chameleon, for their residual orders."""
+"""Llama, Qwen3 (qk-norm) and GPT-2 of transformers; layers of BERT and Chameleon for their block orders."""
 
 import numpy as np
 import torch
@@ -98,9 +98,13 @@ def gpt2(record, seed, batch=2, length=7, vocabulary=30, width=20, depth=2, head
 
 @reference
 def bert_layer(record, seed, batch=2, length=7, width=32, heads=4, mlp_width=48):
-    """Post-norm."""
+    """Post-norm. The epsilon is large: the norms see branches of size one, where 1e-12 would not show."""
     config = transformers.BertConfig(
-        hidden_size=width, num_attention_heads=heads, intermediate_size=mlp_width, attn_implementation="eager"
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=mlp_width,
+        layer_norm_eps=1e-3,
+        attn_implementation="eager",
     )
     return record(
         BertLayer(config),

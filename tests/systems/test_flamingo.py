@@ -1,0 +1,146 @@
+"""Flamingo: the identity at initialisation, who sees which picture, and decoding with a cache."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from small import FLAMINGO, batch, fresh, perturbed
+
+from mmjax.language.decoder import Decoder
+from mmjax.layers.masks import self_attention_mask
+from mmjax.layers.transformer import Inputs
+from mmjax.systems.system import FREEZE, Rows
+from mmjax.training.optimizers import treat
+
+IMAGE = 3
+NAMES = ("tokens", "positions", "block_start", "segment", "image", "image_valid")
+
+
+@jax.jit
+def logits(params, b):
+    return FLAMINGO.module.apply({"params": params}, *(b[name] for name in NAMES))
+
+
+@pytest.fixture(scope="module")
+def params():
+    return perturbed(FLAMINGO)
+
+
+def test_at_initialisation_it_is_its_language_model_to_the_bit():
+    params = fresh(FLAMINGO)
+    b = batch([[1, IMAGE, 10, 11, IMAGE, 12, 13, 14, 15, 16, 17, 2]] * 2)
+    language = dict(params["language"])
+    grouped = language.pop("groups")["stack"]
+    # The same layers, in one stack of four instead of two groups of two behind a cross-attention each.
+    language["stack"] = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), grouped)
+    alone = Decoder(dataclasses.replace(FLAMINGO.language, cross_every=0))
+
+    def run(module):
+        inputs = Inputs(mask=self_attention_mask(b["block_start"], b["segment"]), positions=b["positions"])
+        return module.logits(module(module.embed(b["tokens"]), inputs)[0])
+
+    text_only = jax.jit(lambda p: alone.apply({"params": p}, method=run))(language)
+    np.testing.assert_array_equal(logits(params, b), text_only)
+
+
+def changed_positions(params, before, after):
+    difference = np.abs(np.asarray(logits(params, after)) - np.asarray(logits(params, before))).max(-1)
+    return difference > 0
+
+
+def with_other_image(b, medium):
+    image = b["image"].copy()
+    image[:, medium] = 255 - image[:, medium]
+    return {**b, "image": image}
+
+
+def test_text_sees_the_pictures_before_it_only(params):
+    b = batch([[1, 10, 11, IMAGE, 12, 13, 14, IMAGE, 15, 16, 17, 2]])
+    first = changed_positions(params, b, with_other_image(b, 0))[0]
+    second = changed_positions(params, b, with_other_image(b, 1))[0]
+    assert not first[:3].any() and first[3:7].all()
+    assert not second[:7].any() and second[7:].all()
+
+
+# One layer of cross-attention and no self-attention: nothing reaches a token through the text before it.
+SHALLOW = dataclasses.replace(
+    FLAMINGO,
+    language=dataclasses.replace(
+        FLAMINGO.language,
+        transformer=dataclasses.replace(FLAMINGO.language.transformer, depth=1, sublayers=("mlp",)),
+        cross_every=1,
+    ),
+)
+
+
+def shallow_difference(params, before, after):
+    run = jax.jit(lambda b: SHALLOW.module.apply({"params": params}, *(b[name] for name in NAMES)))
+    return np.abs(np.asarray(run(after)) - np.asarray(run(before))).max(-1)[0] > 0
+
+
+def test_a_token_reads_only_the_latest_picture():
+    params = perturbed(SHALLOW)
+    b = batch([[1, 10, IMAGE, 12, 13, IMAGE, 14, 15, 16, 17, 18, 2]])
+    first = shallow_difference(params, b, with_other_image(b, 0))
+    second = shallow_difference(params, b, with_other_image(b, 1))
+    np.testing.assert_array_equal(np.flatnonzero(first), [2, 3, 4])
+    np.testing.assert_array_equal(np.flatnonzero(second), [5, 6, 7, 8, 9, 10, 11])
+
+
+def test_padded_and_missing_media_change_nothing(params):
+    tokens = [[1, IMAGE, 10, 11, 12, 13, 14, 15, 16, 17, 18, 2]]
+    one = batch(tokens, media=1)
+    padded = batch(tokens, media=3, valid=[[True, False, False]])
+    padded["image"][:, 0] = one["image"][:, 0]
+    np.testing.assert_allclose(logits(params, padded), logits(params, one), atol=1e-5)
+    assert not changed_positions(params, padded, with_other_image(padded, 1)).any()
+    # Nor does a picture that is there but not valid, nor one marker too many: it reads no other picture.
+    invalid = {**one, "image_valid": np.zeros((1, 1), bool)}
+    assert not changed_positions(params, invalid, with_other_image(invalid, 0)).any()
+
+
+def test_a_marker_without_picture_reads_nothing():
+    params = perturbed(SHALLOW)
+    b = batch([[1, IMAGE, 10, IMAGE, 12, 13, 14, 15, 16, 17, 18, 2]], media=1)
+    difference = shallow_difference(params, b, with_other_image(b, 0))
+    np.testing.assert_array_equal(np.flatnonzero(difference), [1, 2])
+
+
+def test_decoding_with_a_cache_equals_decoding_without(params):
+    prompts = [[1, IMAGE, 10, 11, 0, 0], [1, IMAGE, 12, IMAGE, 13, 14], [1, IMAGE, 0, 0, 0, 0]]
+    b = batch(prompts)
+    caption = jax.jit(
+        lambda p, b: FLAMINGO.caption(
+            p, b["image"], b["image_valid"], b["tokens"], b["segment"], jax.random.key(0), length=5
+        )
+    )
+    cached = np.asarray(caption(params, b))
+    for row, prompt in enumerate(prompts):
+        text = [token for token in prompt if token]
+        for token in cached[row]:
+            padded = batch([text + [0] * (12 - len(text))])
+            whole = {
+                **padded,
+                "image": b["image"][row : row + 1],
+                "image_valid": b["image_valid"][row : row + 1],
+            }
+            assert token == int(np.argmax(logits(params, whole)[0, len(text) - 1]))
+            if token == FLAMINGO.eos_token:
+                break
+            text.append(int(token))
+    # A row says the same alone, and with its padding on the left.
+    alone = {name: array[1:2] for name, array in b.items()}
+    np.testing.assert_array_equal(caption(params, alone), cached[1:2])
+    left = batch([[0, 0, 1, IMAGE, 10, 11]])
+    left = {**left, "image": b["image"][:1]}
+    np.testing.assert_array_equal(caption(params, left), cached[:1])
+
+
+def test_the_published_stage_freezes_what_the_paper_freezes():
+    treatments = treat(FLAMINGO.treatments(), jax.eval_shape(FLAMINGO.init, jax.random.key(0)))
+    by_path = {"/".join(path): treatment for path, treatment in treatments.items()}
+    assert by_path["language/tokens/table"] == Rows(start=3, stop=4)
+    for path, treatment in by_path.items():
+        new = path.startswith(("resampler", "language/groups/cross")) or path == "language/tokens/table"
+        assert (treatment != FREEZE) == new, path
