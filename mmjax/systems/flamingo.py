@@ -12,16 +12,17 @@ V vocabulary.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmjax.decoding.autoregressive import generate
+from mmjax.decoding.prompts import continue_prompts
 from mmjax.language.decoder import Decoder, DecoderConfig, empty_memory
 from mmjax.layers import masks
 from mmjax.layers.queries import PerceiverResampler, ResamplerConfig
-from mmjax.layers.transformer import Inputs, Memory
+from mmjax.layers.transformer import Inputs
 from mmjax.layers.vision import VisionConfig, VisionTransformer
 from mmjax.objectives.language import cross_entropy
 from mmjax.systems.system import FREEZE, TRAIN, Rows, System, Train
@@ -45,14 +46,9 @@ class FlamingoModule(nn.Module):
             features = jax.lax.stop_gradient(features)
         return self.resampler(features.reshape(batch, media, 1, *features.shape[1:]))
 
-    def read(
-        self, x: jax.Array, inputs: Inputs, memory: Memory | tuple | None = None
-    ) -> tuple[jax.Array, Memory | tuple | None]:
-        """Embedded tokens float[B, L, D] -> states float[B, L, D] and the memory."""
-        return self.language(x, inputs, memory)
-
-    def embed(self, tokens: jax.Array) -> jax.Array:
-        return self.language.embed(tokens)
+    def read(self, tokens: jax.Array, inputs: Inputs, memory=None) -> tuple:
+        """int[B, L] -> states float[B, L, D] of the final layer, and the memory."""
+        return self.language(self.language.embed(tokens), inputs, memory)
 
     def logits(self, states: jax.Array) -> jax.Array:
         return self.language.logits(states)
@@ -61,7 +57,7 @@ class FlamingoModule(nn.Module):
         """Logits float32[B, L, V]; see `Flamingo.loss` for the arguments."""
         inputs = self.inputs(tokens, positions, block_start, segment, image_valid)
         inputs = inputs._replace(context=_flat(self.encode_media(image)))
-        return self.logits(self.read(self.embed(tokens), inputs)[0])
+        return self.logits(self.read(tokens, inputs)[0])
 
     def inputs(self, tokens, positions, block_start, segment, image_valid) -> Inputs:
         """Both masks, from the integers that the tokens carry."""
@@ -144,22 +140,15 @@ class Flamingo(System):
 
     def states(self, params, tokens, segment):
         """Final states of text without pictures: int[B, L] twice -> float[B, L, D]."""
-        media = jnp.zeros((len(tokens), 1, self.resampler.queries, self.resampler.transformer.width))
-        ones = jnp.ones_like(tokens)
+        features = jnp.zeros((len(tokens), self.resampler.queries, self.resampler.transformer.width))
         positions = jnp.maximum(jnp.cumsum(segment > 0, axis=1) - 1, 0)
-
-        def run(module):
-            nothing = jnp.zeros((len(tokens), 1), bool)
-            inputs = module.inputs(tokens, positions, ones, segment, nothing)
-            return module.read(module.embed(tokens), inputs._replace(context=_flat(media)))[0]
-
-        return nn.apply(run, self.module)({"params": params})
+        nothing = jnp.zeros((len(tokens), 1), bool)
+        text = (tokens, positions, jnp.ones_like(tokens), segment)
+        inputs = self._apply(params, "inputs", *text, nothing)._replace(context=features)
+        return self._apply(params, "read", tokens, inputs)[0]
 
     def caption(self, params, image, image_valid, tokens, segment, key, *, length, temperature=0.0):
-        """Continues prompts that contain pictures.
-
-        Media are encoded once and projected to keys and values once per layer; each new token then reads a
-        static cache.
+        """Continues prompts that contain pictures; these are encoded once, whatever the length.
 
         Args:
           image: uint8 or standardised float[B, M, H, W, 3]; image_valid: bool[B, M].
@@ -168,49 +157,23 @@ class Flamingo(System):
         Returns:
           int[B, length]: the new ids, then EOS, then PAD.
         """
-        apply = lambda method, *args: self.module.apply({"params": params}, *args, method=method)  # noqa: E731
-        tokens, segment = jnp.asarray(tokens), jnp.asarray(segment)
-        batch, prompt = tokens.shape
-        capacity = prompt + length
-        ones = jnp.ones_like(tokens)
-        real = segment > 0
-        positions = jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0)
-
-        # Prefill. The cache is wider than the prompt: empty slots carry segment 0, which nothing may see.
-        inputs = apply("inputs", tokens, positions, ones, segment, image_valid)
-        padded = jnp.pad(segment, ((0, 0), (0, length)))
-        order = jnp.broadcast_to(jnp.arange(1, capacity + 1), padded.shape)
-        mask = masks.attention_mask(order[:, :prompt], segment, order, padded)
-        media = _flat(apply("encode_media", image))
-        prefill = inputs._replace(mask=mask, context=media, write_at=jnp.int32(0))
-        states, memory = apply(
-            "read", apply("embed", tokens), prefill, empty_memory(self.language, batch, capacity)
-        )
-
-        last = prompt - 1 - jnp.argmax(real[:, ::-1], axis=1)
-        row = jnp.arange(batch)
-        looks_at = inputs.context_mask[row, last][:, None]  # new text keeps looking at the latest picture
-        document = segment[row, last]
-
-        def advance(state, token):
-            at, position, filled, memory = state
-            filled = jax.lax.dynamic_update_slice(filled, document[:, None], (0, at))
-            step = Inputs(
-                mask=masks.attention_mask(order[:, :1] + at, document[:, None], order, filled),
-                positions=position[:, None],
-                context_mask=looks_at,
-                write_at=at,
-            )
-            states, memory = apply("read", apply("embed", token[:, None]), step, memory)
-            return (at + 1, position + 1, filled, memory), apply("logits", states)[:, 0]
-
-        return generate(
-            advance,
-            (jnp.int32(prompt), positions[row, last] + 1, padded, memory),
-            apply("logits", states[row, last][:, None])[:, 0],
+        text = (tokens, jnp.zeros_like(tokens), jnp.ones_like(tokens), segment)
+        capacity = tokens.shape[1] + length
+        return continue_prompts(
+            functools.partial(self._apply, params, "read"),
+            functools.partial(self._apply, params, "logits"),
+            tokens,
+            segment,
             key,
+            memory=empty_memory(self.language, len(tokens), capacity),
+            capacity=capacity,
+            context=_flat(self._apply(params, "encode_media", image)),
+            context_mask=self._apply(params, "inputs", *text, image_valid).context_mask,
             length=length,
             stop=self.eos_token,
             pad=self.pad_token,
             temperature=temperature,
         )
+
+    def _apply(self, params, method, *arguments):
+        return self.module.apply({"params": params}, *arguments, method=method)

@@ -51,7 +51,6 @@ class Checkpoints:
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
             context=_context(),
-            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
             cleanup_tmp_directories=True,
         )
@@ -68,7 +67,8 @@ class Checkpoints:
         A failure to write surfaces in the next call.
         """
         items = {"state": state, "data": dict(data), "run": dict(run)}
-        self._checkpointer.save_checkpointables_async(step, items)
+        # The caller decides when to save; Orbax by itself would silently skip a step below the newest one.
+        self._checkpointer.save_checkpointables_async(step, items, force=True)
 
     def restore(self, target: TrainState) -> tuple[TrainState, dict[str, Any], dict[str, Any]]:
         """(state, data, run) of the newest checkpoint.

@@ -211,7 +211,7 @@ def _diagnose(
     """Saves the state before the bad update apart from the checkpoints; returns what to tell the user."""
     before = problem.number - 1
     with checkpointing.Checkpoints(workdir, folder=DIAGNOSIS) as diagnosis:
-        if diagnosis.latest != before:
+        if not (diagnosis.directory / str(before)).exists():  # from an earlier attempt at the same update
             diagnosis.save(before, problem.state, data={"step": before, "values": problem.values}, run=run)
     good = (
         "there is no earlier checkpoint"

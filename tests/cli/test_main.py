@@ -19,6 +19,7 @@ def own_cache(tmp_path_factory, monkeypatch):
     """A program cache of these tests' own, and the process as it was before."""
     before = jax.config.jax_compilation_cache_dir
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     yield
     jax.config.update("jax_compilation_cache_dir", before)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,10 +141,10 @@ def test_kill_9_during_saves_loses_nothing_older_than_the_last_finished_save(tmp
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_good_checkpoint(tmp_path):
-    def exploding(first):
+    def exploding(first, *, at=12):
         for number in range(first, 20):
             batch = toy.batch(number)
-            batch["x"][0, 0] = 1e4 if number == 12 else 0.0
+            batch["x"][0, 0] = 1e4 if number == at else 0.0
             yield batch
 
     system = toy.Toy(explode_at=1e3)
@@ -154,9 +155,14 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_good_checkpoint(tmp_path)
     assert checkpoints.find(tmp_path).name == "10"
     # What is saved apart is the state just before the bad update.
     clean = run(tmp_path / "clean", system=system, batches=exploding, steps=12)
-    saved = checkpoints.load_params(tmp_path / "diagnosis")
-    assert checkpoints.find(tmp_path / "diagnosis").name == "12"
+    saved = checkpoints.load_params(tmp_path / "diagnosis" / "12")
     assert_same_bits(saved["head"], jax.tree.map(np.asarray, clean.ema["head"]))
+    # A second attempt meets the same end, and one that fails earlier is saved as well.
+    for first, word in ((12, "update 13"), (3, "update 4")):
+        shutil.rmtree(tmp_path / "checkpoints")
+        with pytest.raises(UserError, match=word):
+            run(tmp_path, system=system, batches=lambda start, first=first: exploding(start, at=first))
+    assert {p.name for p in (tmp_path / "diagnosis").iterdir()} == {"3", "12"}
 
 
 def test_a_bad_update_that_is_due_to_be_saved_is_not(tmp_path):
