@@ -15,31 +15,32 @@ from ml_collections import ConfigDict
 from mmjax.config import load
 
 VARIANTS = {
-    "tiny": dict(depth=2, width=32, queries=4, batch=16, steps=20),
-    "quickstart": dict(depth=4, width=128, queries=8, batch=128, steps=500),
-    "openmoji": dict(depth=6, width=256, queries=32, batch=256, steps=2500),
+    "tiny": dict(depth=2, width=32, queries=4, cross_every=2),
+    "quickstart": dict(depth=3, width=192, queries=16, cross_every=1),
+    "openmoji": dict(depth=6, width=256, queries=32, cross_every=2),
+}
+TRAINING = {
+    "tiny": dict(steps=20, batch_size=16, log_every=5),
+    "quickstart": dict(steps=600, batch_size=64, log_every=20),
+    "openmoji": dict(steps=6000, batch_size=128, log_every=20),
 }
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     variant = arg or "openmoji"
-    v, clip = ConfigDict(VARIANTS[variant]), load(f"clip:{variant}")
+    v, clip, training = ConfigDict(VARIANTS[variant]), load(f"clip:{variant}"), TRAINING[variant]
     encoder = clip.model.vision.to_dict()
-    shared = dict(norm="rms", attention_bias=False, mlp_bias=False)
+    shared = dict(norm="rms", activation="relu_squared", attention_bias=False, mlp_bias=False)
 
-    def heads(width):
-        return max(width // 64, 1)
+    def shape(depth, width):
+        return dict(depth=depth, width=width, heads=max(width // 64, 1), unroll=depth, **shared)
 
     resampler = dict(
-        **shared,
-        depth=1,
-        width=encoder["transformer"]["width"],
-        heads=heads(encoder["transformer"]["width"]),
+        **shape(1, encoder["transformer"]["width"]),
         sublayers=("cross", "mlp"),
         context_norm=True,
         context_with_queries=True,
     )
-    language = dict(**shared, depth=v.depth, width=v.width, heads=heads(v.width), rope_base=10000.0)
     return ConfigDict(
         dict(
             system="mmjax.systems.flamingo.Flamingo",
@@ -49,19 +50,17 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 language=dict(
                     vocabulary_size=clip.model.text.vocabulary_size,
                     context_length=32,
-                    transformer=dict(language, unroll=v.depth),
-                    cross_every=2,
+                    transformer=dict(shape(v.depth, v.width), rope_base=10000.0),
+                    cross_every=v.cross_every,
+                    gate_initial=1.0,
                 ),
                 stage="language",
             ),
-            data=dict(clip.data.to_dict(), text_length=20, template="<bos><image>{caption}<eos>"),
-            training=dict(
-                steps=v.steps,
-                batch_size=v.batch,
-                log_every=min(20, v.steps // 4),
-                initialize=("vision=runs/clip:vision",),
+            data=dict(
+                clip.data.to_dict(), text_length=20, template="<bos><image>{caption}<eos>", augment=None
             ),
-            optimizer=dict(learning_rate=1e-3, warmup=v.steps // 20, weight_decay=0.1),
+            training=dict(training, initialize=("vision=runs/clip:vision",)),
+            optimizer=dict(learning_rate=2e-3, warmup=training["steps"] // 20, weight_decay=0.1),
             evaluators=dict(captions=dict(call="mmjax.evaluation.captions.Captions")),
         )
     )

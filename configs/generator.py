@@ -12,22 +12,27 @@ from ml_collections import ConfigDict
 from mmjax.config import load
 
 VARIANTS = {
-    "tiny": dict(depth=1, width=32, patch=8, batch=16, steps=20, ema=0.9),
-    "quickstart": dict(depth=4, width=128, patch=8, batch=64, steps=400, ema=0.99),
-    "openmoji": dict(depth=8, width=256, patch=4, batch=128, steps=8000, ema=0.999),
+    "tiny": dict(depth=1, width=32, patch=8),
+    "quickstart": dict(depth=4, width=128, patch=8),
+    "openmoji": dict(depth=8, width=256, patch=4),
+}
+TRAINING = {
+    "tiny": dict(steps=20, batch_size=16, ema=0.9, log_every=5),
+    "quickstart": dict(steps=500, batch_size=64, ema=0.99, log_every=20),
+    "openmoji": dict(steps=8000, batch_size=128, ema=0.999, log_every=20),
 }
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     variant = arg or "openmoji"
-    v, clip, flamingo = ConfigDict(VARIANTS[variant]), load(f"clip:{variant}"), load(f"flamingo:{variant}")
+    v, training = ConfigDict(VARIANTS[variant]), TRAINING[variant]
+    clip, flamingo = load(f"clip:{variant}"), load(f"flamingo:{variant}")
+    shape = dict(depth=v.depth, width=v.width, heads=max(v.width // 64, 1), unroll=v.depth)
     denoiser = dict(
         image_size=clip.data.image_size,
         patch=v.patch,
         context=v.width,
-        transformer=dict(
-            depth=v.depth, width=v.width, heads=max(v.width // 64, 1), epsilon=1e-6, unroll=v.depth
-        ),
+        transformer=dict(shape, epsilon=1e-6, activation="relu_squared"),
     )
     template = "<bos>{caption}<eos>" + "".join(f"<image_query_{i}>" for i in range(8))
     return ConfigDict(
@@ -51,14 +56,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 # The decoder should draw upright, centred pictures; it sees them as they are.
                 augment=None,
             ),
-            training=dict(
-                steps=v.steps,
-                batch_size=v.batch,
-                ema=v.ema,
-                log_every=min(20, v.steps // 4),
-                initialize=("decoder/clip=runs/clip", "flamingo=runs/flamingo"),
-            ),
-            optimizer=dict(learning_rate=2e-3, warmup=v.steps // 20, weight_decay=0.01),
+            training=dict(training, initialize=("decoder/clip=runs/clip", "flamingo=runs/flamingo")),
+            optimizer=dict(learning_rate=2e-3, warmup=training["steps"] // 20, weight_decay=0.01),
             evaluators=dict(
                 generation=dict(call="mmjax.evaluation.generation.Generation", steps=16, guidance=2.0),
             ),

@@ -41,6 +41,8 @@ class DecoderConfig:
       tied: the output projection is the transposed token table.
       cross_every: k, a gated cross-attention block before every k-th layer; 0 for none.
       cross: the shape of those blocks; None derives it from `transformer`.
+      gate_initial: where their gates start: 0 protects a pretrained model, but a model that starts from
+        nothing together with its cross-attention has nothing to protect, and zero gates cost it time.
     """
 
     vocabulary_size: int
@@ -50,6 +52,7 @@ class DecoderConfig:
     transformer: TransformerConfig
     cross_every: int = 0
     cross: TransformerConfig | None = None
+    gate_initial: float = 0.0
 
     def __post_init__(self):
         if self.cross_every and self.transformer.depth % self.cross_every:
@@ -64,7 +67,8 @@ class DecoderConfig:
         base = self.cross or dataclasses.replace(
             self.transformer, rope_base=None, kv_heads=None, attention_bias=False, mlp_bias=False
         )
-        return dataclasses.replace(base, depth=groups, sublayers=("cross", "mlp"), gate=base.gate or "tanh")
+        gated = dict(gate=base.gate or "tanh", gate_initial=self.gate_initial)
+        return dataclasses.replace(base, depth=groups, sublayers=("cross", "mlp"), **gated)
 
 
 class Group(nn.Module):

@@ -51,6 +51,7 @@ class TransformerConfig:
       gated_mlp: multiply the activated half by a linear half (SwiGLU, GEGLU).
       order: 'pre', 'post' or 'swin'.
       gate: None, 'tanh' (a scalar per sublayer) or 'tanh_vector' (one per channel).
+      gate_initial: the gates start at tanh of it; 0 makes a fresh block the identity.
       layer_scale: initial value of a learned per-channel scale; None for none.
       conditioned: adaLN-Zero from a condition vector; the norms then have no parameters of their own.
       context_norm: normalise the context of cross-attention with a norm of its own.
@@ -77,6 +78,7 @@ class TransformerConfig:
     qk_norm: str | None = None
     rope_base: float | None = None
     gate: str | None = None
+    gate_initial: float = 0.0
     layer_scale: float | None = None
     conditioned: bool = False
     context_norm: bool = False
@@ -217,7 +219,7 @@ class Block(nn.Module):
         c = self.config
         if c.gate is not None:
             shape = (c.width,) if c.gate == "tanh_vector" else ()
-            init = named(nn.initializers.zeros, *(("embed",) if shape else ()))
+            init = named(nn.initializers.constant(c.gate_initial), *(("embed",) if shape else ()))
             return jnp.tanh(self.param(f"{kind}_gate", init, shape))
         if c.layer_scale is not None:
             init = named(nn.initializers.constant(c.layer_scale), "embed")

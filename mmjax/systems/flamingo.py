@@ -25,7 +25,7 @@ from mmjax.layers.queries import PerceiverResampler, ResamplerConfig
 from mmjax.layers.transformer import Inputs
 from mmjax.layers.vision import VisionConfig, VisionTransformer
 from mmjax.objectives.language import cross_entropy
-from mmjax.systems.system import FREEZE, TRAIN, Rows, System, Train
+from mmjax.systems.system import FREEZE, TRAIN, Rows, System
 
 
 class FlamingoModule(nn.Module):
@@ -84,8 +84,6 @@ class Flamingo(System):
       stage: what is trained. 'published' freezes the vision encoder and the language model, as the paper
         does with pretrained ones; 'language' freezes the vision encoder only, for a language model that
         starts from nothing.
-      gate_learning_rate: multiplies the learning rate of the tanh gates. They start at zero, and at the
-        common rate a short run ends before they have opened.
       trained_rows: token rows [start, stop) trained although the language model is frozen (`<image>`, ...).
     """
 
@@ -93,7 +91,6 @@ class Flamingo(System):
     resampler: ResamplerConfig
     language: DecoderConfig
     stage: str = "published"
-    gate_learning_rate: float = 1.0
     trained_rows: tuple[int, int] = (3, 4)
     image_token: int = 3
     eos_token: int = 2
@@ -110,11 +107,7 @@ class Flamingo(System):
         return FlamingoModule(self)
 
     def treatments(self):
-        added = (
-            (r"vision/.*", FREEZE),
-            (r".*_gate", Train(learning_rate=self.gate_learning_rate)),
-            (r"resampler/.*|language/groups/cross/.*", TRAIN),
-        )
+        added = ((r"vision/.*", FREEZE), (r"resampler/.*|language/groups/cross/.*", TRAIN))
         if self.stage == "language":
             return (*added, (".*", TRAIN))
         start, stop = self.trained_rows
