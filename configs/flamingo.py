@@ -16,12 +16,12 @@ from mmjax.config import load
 
 VARIANTS = {
     "tiny": dict(depth=2, width=32, queries=4, cross_every=2),
-    "quickstart": dict(depth=3, width=192, queries=16, cross_every=1),
+    "quickstart": dict(depth=2, width=192, queries=8, cross_every=1),
     "openmoji": dict(depth=6, width=256, queries=32, cross_every=2),
 }
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
-    "quickstart": dict(steps=600, batch_size=64, log_every=20),
+    "quickstart": dict(steps=500, batch_size=64, log_every=20),
     "openmoji": dict(steps=6000, batch_size=128, log_every=20),
 }
 

@@ -49,13 +49,15 @@ TINY_WORLD = 400  # pictures
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training run: its shipped config, and the earlier runs its parameters start from."""
+    """One training run: its shipped config, the share of that config's steps to train for, and the earlier
+    runs its parameters start from."""
 
     name: str
     title: str
     purpose: str
     config: str
     seed: int = 0
+    share: float = 1.0
     initialize: tuple[str, ...] = ()
 
 
@@ -72,6 +74,7 @@ RUNS = (
         purpose="another CLIP, of another seed and data order, that only scores drawn pictures",
         config="clip",
         seed=1,
+        share=0.5,  # it only has to tell pictures apart well enough to score them
     ),
     Run(
         name="flamingo",
@@ -147,6 +150,7 @@ def plan(one: Run, workdir: Path, variant: str) -> Any:
     config = configs.load(f"{one.config}:{variant}")
     config.data.source = str(workdir / "world")
     config.training.seed = one.seed
+    config.training.steps = round(config.training.steps * one.share)
     config.training.initialize = tuple(line.format(workdir=workdir) for line in one.initialize)
     return config
 
