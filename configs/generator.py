@@ -45,8 +45,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
                     denoiser=denoiser,
                     # Straight paths, and a network that answers with the clean picture: its errors are errors
                     # of pixels, and few steps are enough to draw.
-                    # Mostly high noise: a patch of 8 x 8 pixels can be cleaned by looking at itself alone, and
-                    # what the picture shows is decided before that.
+                    # Mostly high noise: less noise a patch can see through by itself, and what the picture
+                    # shows is decided before that.
                     process=dict(
                         call="mmjax.diffusion.process.FlowMatching",
                         prediction="x0",

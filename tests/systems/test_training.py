@@ -17,7 +17,7 @@ from mmjax.training import checkpoints, metrics
 SYSTEMS = ("clip", "flamingo", "generator")
 LAYOUTS = {
     "replicated": (),
-    "fsdp": ("rules=fsdp", "data=2", "fsdp=4", "max_replicated=0.9"),
+    "fsdp": ("rules=fsdp", "data=2", "fsdp=4"),
 }
 EIGHT = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 
