@@ -5,7 +5,7 @@
 
 Variants:
   tiny        seconds on a laptop; for tests
-  quickstart  the recipe of `mmjax quickstart`: about five minutes on two cores
+  quickstart  the recipe of `mmjax quickstart`: about three minutes on two cores
   openmoji    the longer recipe (default)
 """
 
@@ -18,7 +18,7 @@ VARIANTS = {
 }
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
-    "quickstart": dict(steps=450, batch_size=128, log_every=20),
+    "quickstart": dict(steps=380, batch_size=128, log_every=20),
     "openmoji": dict(steps=4000, batch_size=256, log_every=20),
 }
 

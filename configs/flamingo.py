@@ -21,7 +21,7 @@ VARIANTS = {
 }
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
-    "quickstart": dict(steps=450, batch_size=64, log_every=20),
+    "quickstart": dict(steps=400, batch_size=64, log_every=20),
     "openmoji": dict(steps=6000, batch_size=128, log_every=20),
 }
 

@@ -18,7 +18,7 @@ VARIANTS = {
 }
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, ema=0.9, log_every=5),
-    "quickstart": dict(steps=320, batch_size=64, ema=0.99, log_every=20),
+    "quickstart": dict(steps=280, batch_size=64, ema=0.99, log_every=20),
     "openmoji": dict(steps=8000, batch_size=128, ema=0.999, log_every=20),
 }
 
@@ -65,7 +65,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             training=dict(training, initialize=("decoder/clip=runs/clip", "flamingo=runs/flamingo")),
             optimizer=dict(learning_rate=2e-3, warmup=training["steps"] // 20, weight_decay=0.01),
             evaluators=dict(
-                generation=dict(call="mmjax.evaluation.generation.Generation", steps=16, guidance=2.0),
+                generation=dict(call="mmjax.evaluation.generation.Generation", steps=12, guidance=2.0),
             ),
         )
     )
