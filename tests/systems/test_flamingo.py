@@ -144,3 +144,10 @@ def test_the_published_stage_freezes_what_the_paper_freezes():
     for path, treatment in by_path.items():
         new = path.startswith(("resampler", "language/groups/cross")) or path == "language/tokens/table"
         assert (treatment != FREEZE) == new, path
+
+
+def test_gates_start_where_they_are_told():
+    language = dataclasses.replace(FLAMINGO.language, gate_initial=1.0)
+    gates = fresh(dataclasses.replace(FLAMINGO, language=language))["language"]["groups"]["cross"]
+    np.testing.assert_array_equal(gates["cross_gate"], [1.0, 1.0])
+    np.testing.assert_array_equal(fresh(FLAMINGO)["language"]["groups"]["cross"]["mlp_gate"], [0.0, 0.0])

@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mmjax import config as configs
+from mmjax.diffusion.process import FlowMatching
 from mmjax.errors import UserError
 
 
@@ -181,3 +182,11 @@ def test_unknown_sections_and_systems_are_told(location):
 def test_shipped_configs_build():
     for name in configs.shipped():
         configs.experiment(configs.load(f"{name}:tiny"))
+
+
+def test_a_default_whose_type_is_not_the_annotated_one_is_spelled_out():
+    config = configs.load("decoder:tiny").to_dict()
+    del config["model"]["process"]  # annotated with the base class, so its defaults alone would not tell
+    completed = configs.complete(config)
+    assert completed.model.process.call == "mmjax.diffusion.process.FlowMatching"
+    assert configs.experiment(completed).system.process == FlowMatching()
