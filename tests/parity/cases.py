@@ -339,7 +339,7 @@ def idefics(sizes, **options):
         inputs = module.inputs(tokens, positions, ones, ones, jnp.ones(i["media"].shape[:2], bool))
         media = module.resampler(i["media"][:, :, None])
         inputs = inputs._replace(context=media.reshape(len(media), -1, media.shape[-1]))
-        return module.logits(module.read(module.embed(tokens), inputs)[0])
+        return module.logits(module.read(tokens, inputs)[0])
 
     def run(apply, i):
         logits = apply(i, method=read)
