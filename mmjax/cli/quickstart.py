@@ -188,13 +188,14 @@ def held_out(trained: Trained) -> Pipeline:
 
 def stage(one: Run, config: Any, workdir: Path, seconds: dict[str, float]) -> Stage:
     """What the report says about a run."""
-    size = parameters.count(config)["total"]
+    size = parameters.count(configs.system(config))
+    trainable = sum(row["trainable"] for row in size["modules"].values())
     lines = logs.read(workdir / one.name / "metrics.jsonl")
     return Stage(
         title=one.title,
         purpose=one.purpose,
-        parameters=size["parameters"],
-        trained=size["trainable"],
+        parameters=size["total"],
+        trained=trainable,
         steps=config.training.steps,
         batch_size=config.training.batch_size,
         seconds=seconds[one.name],

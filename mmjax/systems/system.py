@@ -63,6 +63,10 @@ class System:
         """
         raise TypeError(f"{type(self).__name__} does not define loss")
 
+    def part(self, path: str) -> str:
+        """The part of the system that parameter 'a/b/c' counts to in published tables."""
+        return path.split("/")[0]
+
     def treatments(self) -> tuple[tuple[str, Treatment], ...]:
         """Ordered (path pattern, treatment); the first full match of 'a/b/c' wins, no match is an error."""
         return ((".*", TRAIN),)

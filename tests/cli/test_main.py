@@ -59,6 +59,9 @@ def test_a_user_error_is_one_line_and_code_2(capsys):
         (["parameters", "--config.model.embedding=4"], "needs --config first"),
         (["parameters", "--config", "clip:tiny", "stray"], "unexpected argument 'stray'"),
         (["parameters", "--config", "clip:tiny", "--depth=0"], "depth"),
+        (["parameters", "--system", "clp", "--size", "ViT-B/32"], "did you mean clip?"),
+        (["parameters", "--system", "clip", "--size", "ViT-B/3"], "did you mean ViT-B/32?"),
+        (["parameters", "--system", "clip"], "give --size"),
         (["evaluate", "--checkpoint", "no/such/run"], "there is no checkpoint in"),
     ],
 )
@@ -116,10 +119,11 @@ def test_parameters_counts_by_module(tmp_path, capsys, monkeypatch):
     assert counts["modules"]["up"] == {"parameters": 544, "bytes": 2176, "trainable": 544, "frozen": 0}
     assert counts["modules"]["frozen"]["trainable"] == 0
     assert counts["modules"]["embedding"] == {"parameters": 128, "bytes": 512, "trainable": 48, "frozen": 80}
-    assert counts["total"]["parameters"] == sum(row["parameters"] for row in counts["modules"].values())
+    assert counts["total"] == sum(row["parameters"] for row in counts["modules"].values())
+    assert counts["total"] == sum(counts["parts"].values()) and counts["parts"]["up"] == 544
     table = parameters.table(counts).splitlines()
     assert table[0].split() == ["module", "parameters", "MiB", "trainable", "frozen"]
-    assert table[-1].split()[:2] == ["total", f"{counts['total']['parameters']:,}"]
+    assert table[-1].split()[:2] == ["total", f"{counts['total']:,}"]
 
 
 def test_parameters_of_a_model_beyond_this_machine_takes_no_memory():
@@ -127,7 +131,15 @@ def test_parameters_of_a_model_beyond_this_machine_takes_no_memory():
         configs.load("clip:tiny"),
         ["--config.model.text.vocabulary_size=100_000_000", "--config.model.embedding=8192"],
     )
-    assert parameters.count(config)["total"]["bytes"] > 10**10
+    assert parameters.count(configs.system(config))["total"] > 3 * 10**9
+
+
+def test_parameters_of_a_published_size(capsys):
+    code, out, _ = mmjax("parameters", "--system=clip", "--size=ViT-B/32", "--json", capsys=capsys)
+    assert code == 0
+    counts = json.loads(out)
+    assert counts["total"] == 151_277_313
+    assert counts["parts"] == {"visual": 87_849_216, "text": 63_428_096, "logit_scale": 1}
 
 
 def test_train_resumes_from_its_checkpoint_with_its_tokenizer(tiny_world, tmp_path):

@@ -9,6 +9,10 @@ import jax.numpy as jnp
 import name_maps
 from flax import linen as nn
 
+from mmjax.interop.tables import clip as clip_names
+from mmjax.interop.tables import dit as dit_names
+from mmjax.interop.tables import flamingo as flamingo_names
+from mmjax.interop.tables import language as language_names
 from mmjax.language.decoder import Decoder, DecoderConfig
 from mmjax.layers import masks
 from mmjax.layers.embeddings import TimeEmbedding
@@ -28,7 +32,7 @@ class Case:
     """Attributes:
     module: the model.
     run: given `apply` (the module with parameters) and the recorded inputs, returns the recorded outputs.
-    table: see `name_maps`.
+    table: see `mmjax.interop.names`.
     depth: blocks in its stack; 1 for a single layer, whose tolerance is stricter.
     """
 
@@ -60,11 +64,11 @@ def _causal(length):
 
 def clip_layer(sizes, **options):
     settings = dict(mlp_width=sizes["mlp_width"], activation="quick_gelu")
-    return _layer(sizes, name_maps.CLIP_LAYER, _causal, **settings)
+    return _layer(sizes, clip_names.LAYER, _causal, **settings)
 
 
 def siglip_layer(sizes, **options):
-    return _layer(sizes, name_maps.CLIP_LAYER, mlp_width=sizes["mlp_width"], epsilon=1e-6)
+    return _layer(sizes, clip_names.LAYER, mlp_width=sizes["mlp_width"], epsilon=1e-6)
 
 
 def bert_layer(sizes, **options):
@@ -83,12 +87,12 @@ def dinov2_layer(sizes, **options):
 
 
 def dit_block(sizes, **options):
-    return _layer(sizes, name_maps.DIT_LAYER, conditioned=True, epsilon=1e-6)
+    return _layer(sizes, dit_names.DIT_LAYER, conditioned=True, epsilon=1e-6)
 
 
 def time_embedding(sizes, **options):
     module = TimeEmbedding(sizes["width"], sizes["frequencies"])
-    return Case(module=module, run=lambda apply, i: {"y": apply(i["time"])}, table=name_maps.TIME_EMBEDDING)
+    return Case(module=module, run=lambda apply, i: {"y": apply(i["time"])}, table=dit_names.TIME_EMBEDDING)
 
 
 def dit(sizes, **options):
@@ -109,7 +113,7 @@ def dit(sizes, **options):
         nothing_dropped = jnp.zeros(len(one_hot), bool)
         return {"y": apply(i["image"], i["time"], one_hot, None, nothing_dropped)}
 
-    return Case(module=module, run=run, table=name_maps.DIT, depth=sizes["depth"])
+    return Case(module=module, run=run, table=dit_names.DIT, depth=sizes["depth"])
 
 
 def _contrastive(system: CLIP, table, depth) -> Case:
@@ -149,7 +153,7 @@ def clip(sizes, **options):
             transformer=tower(sizes["width"]),
         ),
     )
-    return _contrastive(system, name_maps.CLIP, sizes["depth"])
+    return _contrastive(system, clip_names.CLIP, sizes["depth"])
 
 
 def siglip(sizes, **options):
@@ -171,7 +175,7 @@ def siglip(sizes, **options):
             transformer=tower,
         ),
     )
-    return _contrastive(system, name_maps.SIGLIP, sizes["depth"])
+    return _contrastive(system, clip_names.SIGLIP, sizes["depth"])
 
 
 LLAMA = dict(
@@ -213,19 +217,19 @@ def _language(sizes, table, *, context_length=0, transformer, **fields) -> Case:
 
 def llama(sizes, **options):
     transformer = LLAMA | dict(kv_heads=sizes["kv_heads"], mlp_width=sizes["mlp_width"]) | options
-    return _language(sizes, name_maps.LLAMA, tied=False, transformer=transformer)
+    return _language(sizes, language_names.LLAMA, tied=False, transformer=transformer)
 
 
 def qwen3(sizes, **options):
     heads = dict(kv_heads=sizes["kv_heads"], head_dim=sizes["head_dim"], qk_norm="rms")
     transformer = LLAMA | heads | dict(mlp_width=sizes["mlp_width"]) | options
-    return _language(sizes, name_maps.QWEN3, transformer=transformer)
+    return _language(sizes, language_names.QWEN3, transformer=transformer)
 
 
 def gpt2(sizes, **options):
     length = sizes["length"] + 3
     return _language(
-        sizes, name_maps.GPT2, learned_positions=True, context_length=length, transformer=options
+        sizes, language_names.GPT2, learned_positions=True, context_length=length, transformer=options
     )
 
 
@@ -250,7 +254,7 @@ def open_flamingo_cross(sizes, **options):
         inputs = Inputs(context=context, context_mask=jnp.repeat(mask, latents, axis=-1))
         return {"y": apply(i["x"], None, inputs)[0]}
 
-    return Case(module=Block(config), run=run, table=name_maps.OPEN_FLAMINGO_CROSS)
+    return Case(module=Block(config), run=run, table=flamingo_names.OPEN_FLAMINGO_CROSS)
 
 
 def _idefics_cross(sizes, depth=1, **options):
@@ -269,7 +273,7 @@ def idefics_cross(sizes, **options):
     def run(apply, i):
         return {"y": apply(i["x"], None, Inputs(context=i["context"], context_mask=i["mask"]))[0]}
 
-    return Case(module=Block(_idefics_cross(sizes)), run=run, table=name_maps.IDEFICS_CROSS)
+    return Case(module=Block(_idefics_cross(sizes)), run=run, table=flamingo_names.IDEFICS_CROSS)
 
 
 def open_flamingo_resampler(sizes, **options):
@@ -284,7 +288,7 @@ def open_flamingo_resampler(sizes, **options):
     module = PerceiverResampler(
         ResamplerConfig(queries=sizes["queries"], frames=sizes["frames"] + 1, transformer=transformer)
     )
-    table = name_maps.OPEN_FLAMINGO_RESAMPLER
+    table = flamingo_names.OPEN_FLAMINGO_RESAMPLER
     return Case(
         module=module, run=lambda apply, i: {"y": apply(i["features"])}, table=table, depth=sizes["depth"]
     )
@@ -300,7 +304,7 @@ def idefics_resampler(sizes, **options):
     return Case(
         module=PerceiverResampler(_idefics_resampler(**fields, **options)),
         run=lambda apply, i: {"y": apply(i["features"][:, None, None])[:, 0]},
-        table=name_maps.IDEFICS_RESAMPLER,
+        table=flamingo_names.IDEFICS_RESAMPLER,
         depth=sizes["depth"],
     )
 
@@ -346,7 +350,7 @@ def idefics(sizes, **options):
         total, count = cross_entropy(logits, i["targets"])
         return {"logits": logits, "loss": total / count}
 
-    return Case(module=system.module, run=run, table=name_maps.IDEFICS, depth=sizes["depth"])
+    return Case(module=system.module, run=run, table=flamingo_names.IDEFICS, depth=sizes["depth"])
 
 
 CASES = {

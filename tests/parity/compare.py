@@ -7,8 +7,8 @@ import jax
 import numpy as np
 from cases import Case
 from flax.core import meta
-from name_maps import to_ours, to_reference
 
+from mmjax.interop.names import to_ours, to_reference
 from tools.golden.recording import Recording
 
 # The gradient of a key bias is zero in exact arithmetic and rounding noise on both sides: below this share of

@@ -10,15 +10,20 @@ from flax import linen as nn
 from small import CLIP_SYSTEM, batch, fresh, perturbed
 
 from mmjax.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
-from mmjax.systems.clip import SIZES
+from mmjax.systems import sizes
 
 
 @pytest.mark.parametrize(
     ("size", "parameters"),
-    [("B/32", 151_277_313), ("B/16", 149_620_737), ("L/14", 427_616_513), ("L/14@336", 427_944_193)],
+    [
+        ("ViT-B/32", 151_277_313),
+        ("ViT-B/16", 149_620_737),
+        ("ViT-L/14", 427_616_513),
+        ("ViT-L/14@336", 427_944_193),
+    ],
 )
 def test_published_sizes_are_exact(size, parameters):
-    shapes = nn.meta.unbox(jax.eval_shape(SIZES[size].init, jax.random.key(0)))
+    shapes = nn.meta.unbox(jax.eval_shape(sizes.load("clip", size).init, jax.random.key(0)))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
 
 
