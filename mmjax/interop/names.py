@@ -39,10 +39,12 @@ def conv(name: str) -> At:
 
 
 def untransposed(name: str, **fields) -> At:
+    """A linear map whose weight is stored inputs first, as ours is."""
     return At(name, axes=(0, 1), **fields)
 
 
 def split(name: str, part: int, parts: int, **fields) -> At:
+    """One of several equal maps that the reference joins in one tensor."""
     return At(name, part=part, parts=parts, **fields)
 
 
@@ -123,5 +125,6 @@ def under(prefix: str, table: Mapping, theirs: str = "") -> dict:
 def projections(
     ours: str, theirs: str, query="q_proj", key="k_proj", value="v_proj", output="o_proj"
 ) -> dict:
+    """The four maps of an attention module, beside the reference's names for them."""
     names = dict(query=query, key=key, value=value, output=output)
     return {f"{ours}/{mine}": f"{theirs}.{name}" for mine, name in names.items()}
