@@ -18,7 +18,7 @@ VARIANTS = {
 }
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
-    "quickstart": dict(steps=380, batch_size=128, log_every=20),
+    "quickstart": dict(steps=300, batch_size=128, log_every=20),
     "openmoji": dict(steps=4000, batch_size=256, log_every=20),
 }
 
@@ -53,7 +53,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 vocabulary_size=v.vocabulary,
             ),
             training=training,
-            optimizer=dict(learning_rate=2e-3, warmup=training["steps"] // 20, weight_decay=0.1),
+            optimizer=dict(
+                method="muon", learning_rate=2e-3, warmup=training["steps"] // 20, weight_decay=0.1
+            ),
             evaluators=dict(retrieval=dict(call="mmjax.evaluation.retrieval.Retrieval")),
         )
     )

@@ -60,7 +60,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 clip.data.to_dict(), text_length=20, template="<bos><image>{caption}<eos>", augment=None
             ),
             training=dict(training, initialize=("vision=runs/clip:vision",)),
-            optimizer=dict(learning_rate=2e-3, warmup=training["steps"] // 20, weight_decay=0.1),
+            optimizer=dict(
+                method="muon", learning_rate=2e-3, warmup=training["steps"] // 20, weight_decay=0.1
+            ),
             evaluators=dict(captions=dict(call="mmjax.evaluation.captions.Captions")),
         )
     )

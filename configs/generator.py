@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 from mmjax.config import load
 
 VARIANTS = {
-    "tiny": dict(depth=1, width=32, patch=8),
-    "quickstart": dict(depth=4, width=128, patch=8),
-    "openmoji": dict(depth=8, width=256, patch=4),
+    "tiny": dict(depth=1, width=32, size=32, patch=8),
+    "quickstart": dict(depth=4, width=128, size=32, patch=4),
+    "openmoji": dict(depth=6, width=192, size=64, patch=4),
 }
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, ema=0.9, log_every=5),
-    "quickstart": dict(steps=280, batch_size=64, ema=0.99, log_every=20),
+    "quickstart": dict(steps=380, batch_size=64, ema=0.99, log_every=20),
     "openmoji": dict(steps=8000, batch_size=128, ema=0.999, log_every=20),
 }
 
@@ -29,7 +29,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     clip, flamingo = load(f"clip:{variant}"), load(f"flamingo:{variant}")
     shape = dict(depth=v.depth, width=v.width, heads=max(v.width // 64, 1), unroll=v.depth)
     denoiser = dict(
-        image_size=clip.data.image_size,
+        image_size=v.size,
         patch=v.patch,
         context=v.width,
         transformer=dict(shape, epsilon=1e-6, activation="relu_squared"),
@@ -63,7 +63,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 augment=None,
             ),
             training=dict(training, initialize=("decoder/clip=runs/clip", "flamingo=runs/flamingo")),
-            optimizer=dict(learning_rate=2e-3, warmup=training["steps"] // 20, weight_decay=0.01),
+            optimizer=dict(
+                method="muon", learning_rate=4e-3, warmup=training["steps"] // 20, weight_decay=0.01
+            ),
             evaluators=dict(
                 generation=dict(call="mmjax.evaluation.generation.Generation", steps=12, guidance=2.0),
             ),

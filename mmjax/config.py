@@ -291,7 +291,7 @@ def _convert_union(options: Sequence[Any], value: Any, where: str) -> Any:
 def _dataclass_in(kind: Any) -> type | None:
     options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     found = [option for option in options if dataclasses.is_dataclass(option)]
-    return found[0] if len(found) == 1 else None
+    return found[0] if found else None  # of a union, a mapping without `call` means the first
 
 
 def _plain(value: Any) -> Any:

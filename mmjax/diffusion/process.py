@@ -27,6 +27,14 @@ which gives the published min-SNR weights (Hang et al. 2023) for all four predic
     (6)  GaussianDiffusion   alpha_t = sqrt(alpha_bar_t), sigma_t = sqrt(1 - alpha_bar_t)   (Ho et al. 2020)
     (7)  FlowMatching        alpha_t = 1 - t, sigma_t = t   (Liu et al. 2023; Lipman et al. 2023)
 
+Going back one discrete step, from n to n - 1, has an exact answer once x0 is known: a Gaussian with
+
+    (8)  mean      (alpha_{n-1} beta_n x0 + sqrt(1 - beta_n) sigma_{n-1}^2 x_n) / sigma_n^2
+    (9)  variance  beta_n sigma_{n-1}^2 / sigma_n^2   <=  beta_n
+
+and a network may also choose its variance between the two sides of (9): it gives twice the channels, and the
+second half v in [-1, 1] interpolates their logarithms (Nichol & Dhariwal 2021, equation 15).
+
 Time. The network is always given `time: float32[B]` in [0, 1], and its embedder multiplies by 1000. Discrete
 step n = 0..T-1 (the papers' t = n + 1) is time n / T, so with T = 1000 the embedder sees DiT's integers. Ten
 of the thousand float32 products are one unit in the last place off (at most 3.1e-5); an embedder that must
@@ -50,7 +58,8 @@ from mmjax.errors import UserError
 
 LINEAR = Linear()
 Prediction = Literal["eps", "x0", "v", "velocity"]
-Spacing = Literal["leading", "trailing", "linspace"]
+Spacing = Literal["leading", "trailing", "linspace", "quadratic"]
+LAST_FLOW_TIME = 1 / 1000  # of diffusers' flow schedulers, which count flow time in thousandths
 
 
 @runtime_checkable
@@ -157,6 +166,15 @@ class Process(abc.ABC):
         """The nearest time not after `time: float[...]` that the process knows."""
         return time
 
+    def outputs(self, channels: int) -> int:
+        """How many channels a network answers with about pictures of `channels`."""
+        return channels
+
+    def split(self, answer: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        """The network's answer -> the prediction, and where the variance lies in its range (0 small, 1 large)
+        or None; float[B, ..., outputs(C)] -> float[B, ..., C] each."""
+        return answer, None
+
     @abc.abstractmethod
     def grid(self, steps: int, spacing: Spacing = "trailing") -> np.ndarray:
         """float64[steps + 1]: descending times at which the network is asked, and the clean end."""
@@ -187,10 +205,15 @@ class Process(abc.ABC):
         alpha, sigma = (like(c, x_t) for c in self.alpha_sigma(time))
         return _answers(*self.solve(prediction, x_t, alpha, sigma), alpha, sigma)
 
-    def solve(self, prediction: jax.Array, x_t: jax.Array, alpha, sigma) -> tuple[jax.Array, jax.Array]:
-        """(x0, eps) by equations (3) and (4); alpha and sigma broadcast against `x_t: float[B, ...]`."""
+    def solve(
+        self, prediction: jax.Array, x_t: jax.Array, alpha, sigma, *, asked=None
+    ) -> tuple[jax.Array, jax.Array]:
+        """(x0, eps) by equations (3) and (4); alpha and sigma broadcast against `x_t: float[B, ...]`.
+
+        asked: (alpha, sigma) of the time that the prediction is about, where that is not the time of x_t.
+        """
         y, x_t = prediction.astype(jnp.float32), x_t.astype(jnp.float32)
-        a, b = combination(self.prediction, alpha, sigma)
+        a, b = combination(self.prediction, *(asked or (alpha, sigma)))
         determinant = alpha * b - sigma * a
         # d = 0 only where nothing can be known (eps of an x0 prediction at sigma = 0): there, merely finite.
         determinant = jnp.where(determinant == 0, 1e-12, determinant)
@@ -199,28 +222,46 @@ class Process(abc.ABC):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GaussianDiffusion(Process):
-    """DDPM's T discrete steps, equation (6)."""
+    """DDPM's T discrete steps, equation (6). learned_variance: the network also chooses the variance, (9)."""
 
     schedule: Schedule = LINEAR
     steps: int = 1000
+    learned_variance: bool = False
 
     def alpha_sigma(self, time):
-        tables = _tables(self.schedule, self.steps)
-        if isinstance(time, np.ndarray):
-            row = np.round(time * self.steps).astype(np.int32) + 1
-        else:
-            row = jnp.round(time * self.steps).astype(jnp.int32) + 1
-            tables = (jnp.asarray(table, jnp.float32) for table in tables)
-        return tuple(table[row] for table in tables)
+        return self._look_up(_marginals(self.schedule, self.steps), time, 1)
 
     def discretise(self, time):
         return jnp.minimum(jnp.floor(time * self.steps), self.steps - 1) / self.steps
+
+    def outputs(self, channels):
+        return 2 * channels if self.learned_variance else channels
+
+    def split(self, answer):
+        if not self.learned_variance:
+            return answer, None
+        prediction, v = jnp.split(answer, 2, axis=-1)
+        return prediction, (v.astype(jnp.float32) + 1) / 2
+
+    def posterior(self, x0: jax.Array, x_t: jax.Array, time: jax.Array) -> jax.Array:
+        """The mean of q(x_{n-1} | x_n, x0), equation (8); x0, x_t: float[B, ...], time: float[B]."""
+        of_x0, of_x_t, _, _ = self._look_up(_posteriors(self.schedule, self.steps), time)
+        return like(of_x0, x0) * x0 + like(of_x_t, x_t) * x_t
+
+    def log_variances(self, time):
+        """(small, large): logarithms of the two sides of (9), same shape as `time`.
+
+        The small one is zero at step 0, where it takes the value of step 1 (as in the papers' code).
+        """
+        return self._look_up(_posteriors(self.schedule, self.steps), time)[2:]
 
     def grid(self, steps: int, spacing: Spacing = "trailing") -> np.ndarray:
         """Visits `steps` of the T steps. With T = 1000 and steps = 4, in units of 1/T:
 
         leading 750 500 250 0 (DDIM, diffusers); trailing 999 749 499 249 (starts at the noisiest step, needed
-        by zero-terminal-SNR schedules); linspace 999 666 333 0. The end is always -1: clean.
+        by zero-terminal-SNR schedules); linspace 999 666 333 0; quadratic 800 355 88 0 (DDIM for CIFAR-10:
+        denser where the picture is clean, and blind to the noisiest fifth). The end is always -1: clean.
+        Beyond some 25 steps quadratic visits the cleanest times more than once, as the paper's code does.
         """
         if not 1 <= steps <= self.steps:
             raise UserError(
@@ -231,8 +272,18 @@ class GaussianDiffusion(Process):
             "leading": np.arange(steps)[::-1] * (self.steps // steps),
             "trailing": np.round(self.steps - np.arange(steps) * (self.steps / steps)) - 1,
             "linspace": np.round(np.linspace(self.steps - 1, 0, steps)),
+            "quadratic": np.floor(np.linspace(0, np.sqrt(0.8 * self.steps), steps) ** 2 + 1e-9)[::-1],
         }[spacing]
         return np.append(visited, -1) / self.steps
+
+    def _look_up(self, tables: tuple[np.ndarray, ...], time, offset: int = 0):
+        """Rows of float64 tables: as they are for NumPy times, as float32 for JAX ones."""
+        if isinstance(time, np.ndarray):
+            row = np.round(time * self.steps).astype(np.int32)
+        else:
+            row = jnp.round(time * self.steps).astype(jnp.int32)
+            tables = (jnp.asarray(table, jnp.float32) for table in tables)
+        return tuple(table[row + offset] for table in tables)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -253,10 +304,13 @@ class FlowMatching(Process):
         return 1 - time, 1 * time
 
     def grid(self, steps: int, spacing: Spacing = "trailing") -> np.ndarray:
-        """1, 1 - 1/steps, ..., 1/steps and the end 0; other spacings would skip the noise or the end."""
+        """trailing: 1, 1 - 1/steps, ..., 1/steps and the end 0. linspace: evenly from 1 to 1/1000 and the end
+        0, which is what diffusers' flow schedulers do. Other spacings would skip the noise."""
         if steps < 1:
             raise UserError(f"{steps} sampling steps asked: choose at least 1.")
-        _require(spacing, ("trailing",))
+        _require(spacing, ("trailing", "linspace"))
+        if spacing == "linspace":
+            return np.append(np.linspace(1.0, LAST_FLOW_TIME, steps), 0.0)
         return np.linspace(1.0, 0.0, steps + 1)
 
 
@@ -272,7 +326,21 @@ def _require(spacing: str, known: tuple[str, ...]) -> None:
 
 
 @functools.cache
-def _tables(schedule: Schedule, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _marginals(schedule: Schedule, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """(alpha, sigma): float64[T + 1]; row 0 is the clean picture, row n + 1 is step n."""
     alpha_bar = np.append(1.0, np.cumprod(1 - schedule.betas(steps)))
     return np.sqrt(alpha_bar), np.sqrt(1 - alpha_bar)
+
+
+@functools.cache
+def _posteriors(schedule: Schedule, steps: int) -> tuple[np.ndarray, ...]:
+    """Factors of x0 and x_n in (8), and the logarithms of both sides of (9): float64[T] each."""
+    beta = schedule.betas(steps)
+    before, now = (np.append(1.0, np.cumprod(1 - beta))[cut] for cut in (np.s_[:-1], np.s_[1:]))
+    variance = beta * (1 - before) / (1 - now)
+    return (
+        np.sqrt(before) * beta / (1 - now),
+        np.sqrt(1 - beta) * (1 - before) / (1 - now),
+        np.log(np.append(variance[1:2], variance[1:])),
+        np.log(beta),
+    )

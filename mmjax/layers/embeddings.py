@@ -64,17 +64,22 @@ class PatchEmbed(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """A learned table added to a sequence; `positions` picks rows, otherwise the first L are used."""
+    """A learned table added to a sequence; `positions` picks rows, otherwise the first L are used.
+
+    `offset` rows stand before the one of position 0; OPT has two that no position reaches.
+    """
 
     length: int
     width: int
     stddev: float = 0.02
+    offset: int = 0
 
     @nn.compact
     def __call__(self, x: jax.Array, positions: jax.Array | None = None) -> jax.Array:
         """float[B, L, D], int[B, L] or None -> float[B, L, D]."""
         init = named(nn.initializers.normal(self.stddev), None, "embed")
-        table = self.param("table", init, (self.length, self.width)).astype(x.dtype)
+        table = self.param("table", init, (self.offset + self.length, self.width)).astype(x.dtype)
+        table = table[self.offset :]
         return x + (table[: x.shape[1]] if positions is None else table[positions])
 
 
@@ -85,9 +90,10 @@ class TokenEmbedding(nn.Module):
     width: int
     stddev: float = 0.02
     dtype: str = "float32"
+    rows: str | None = "vocab"  # the logical name of the table's first axis
 
     def setup(self):
-        init = named(nn.initializers.normal(self.stddev), "vocab", "embed")
+        init = named(nn.initializers.normal(self.stddev), self.rows, "embed")
         self.table = self.param("table", init, (self.vocabulary_size, self.width))
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
@@ -99,11 +105,23 @@ class TokenEmbedding(nn.Module):
         return jnp.einsum("BLD,VD->BLV", x, self.table.astype(x.dtype), preferred_element_type=jnp.float32)
 
 
-class TimeEmbedding(nn.Module):
-    """Sinusoidal features of diffusion time through a two-layer MLP (ADM and DiT: cosines first).
+def time_features(time: jax.Array, frequencies: int = 256) -> jax.Array:
+    """Sinusoids of diffusion time float[B] in [0, 1] -> float32[B, frequencies] (ADM and DiT: cosines first).
 
-    Time is in [0, 1]; it is scaled by 1000 so that the frequencies match those of integer timesteps.
+    Time is scaled by 1000 so that the frequencies match those of integer timesteps.
     """
+    half = frequencies // 2
+    frequency = jnp.exp(-math.log(10000) * jnp.arange(half, dtype=jnp.float32) / half)
+    # float32(n / 1000) * 1000 misses the integer n by a rounding error for some n; steps must be exact.
+    # The rounding stays out of the derivative.
+    steps = 1000.0 * time
+    steps += jax.lax.stop_gradient(jnp.round(1024.0 * steps) / 1024.0 - steps)
+    angle = steps[:, None] * frequency
+    return jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """`time_features` through a two-layer MLP."""
 
     width: int
     frequencies: int = 256
@@ -112,14 +130,7 @@ class TimeEmbedding(nn.Module):
     @nn.compact
     def __call__(self, time: jax.Array) -> jax.Array:
         """float[B] -> float[B, D]."""
-        half = self.frequencies // 2
-        frequency = jnp.exp(-math.log(10000) * jnp.arange(half, dtype=jnp.float32) / half)
-        # float32(n / 1000) * 1000 misses the integer n by a rounding error for some n; steps must be exact.
-        # The rounding stays out of the derivative.
-        steps = 1000.0 * time
-        steps += jax.lax.stop_gradient(jnp.round(1024.0 * steps) / 1024.0 - steps)
-        angle = steps[:, None] * frequency
-        features = jnp.concatenate([jnp.cos(angle), jnp.sin(angle)], axis=-1).astype(self.dtype)
+        features = time_features(time, self.frequencies).astype(self.dtype)
         init = nn.initializers.normal(0.02)
         hidden = dense(self.width, (None, "modulation"), init=init, dtype=self.dtype, name="hidden")(features)
         return dense(self.width, ("modulation", "embed"), init=init, dtype=self.dtype, name="output")(

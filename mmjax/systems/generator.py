@@ -21,7 +21,7 @@ from flax import linen as nn
 from mmjax.layers.normalization import normalization
 from mmjax.layers.partitioning import dense
 from mmjax.layers.slots import slots_of, take
-from mmjax.systems.diffusion_decoder import DiffusionDecoder, pixels
+from mmjax.systems.diffusion_decoder import DiffusionDecoder
 from mmjax.systems.flamingo import Flamingo
 from mmjax.systems.system import FREEZE, TRAIN, Rows, System
 
@@ -98,7 +98,7 @@ class Generator(System):
         drawn = self.decoder.sample(
             params["decoder"], embedding, context, key, steps=steps, guidance=guidance
         )
-        return pixels(drawn)
+        return self.decoder.picture(drawn)
 
     def caption(self, params, image, image_valid, tokens, segment, key, *, length, temperature=0.0):
         """See `Flamingo.caption`."""

@@ -40,6 +40,17 @@ class Rows:
     learning_rate: float = 1.0
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Track(Freeze):
+    """Not trained but measured: the running value of a statistic of the batch, as batch normalisation keeps.
+
+    `loss` puts what its batch shows into `outputs["tracked"]`, nested as the parameters are; after
+    each update the parameter is `momentum * parameter + (1 - momentum) * shown`.
+    """
+
+    momentum: float = 0.9
+
+
 Treatment = Train | Freeze | Rows
 TRAIN, FREEZE = Train(), Freeze()
 
@@ -59,12 +70,13 @@ class System:
           terms: {name: (weight, sum, count)}. The total is the sum over terms of `weight * sum / count`.
             Sums and counts stay apart so that neither a global batch nor gradient accumulation can bias a
             mean; counts depend on the batch alone.
-          outputs: {name: scalar} further figures worth logging.
+          outputs: {name: scalar} further figures worth logging; and see `Track`.
         """
         raise TypeError(f"{type(self).__name__} does not define loss")
 
-    def part(self, path: str) -> str:
-        """The part of the system that parameter 'a/b/c' counts to in published tables."""
+    def part(self, path: str) -> str | None:
+        """The part of the system that parameter 'a/b/c' counts to in published tables; None where they do not
+        count it, such as a running statistic."""
         return path.split("/")[0]
 
     def treatments(self) -> tuple[tuple[str, Treatment], ...]:

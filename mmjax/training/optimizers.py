@@ -1,4 +1,4 @@
-"""AdamW with schedules, and what each parameter's treatment (train, freeze, rows) means for it."""
+"""AdamW or Muon with schedules, and what each parameter's treatment (train, freeze, rows) means for it."""
 
 import dataclasses
 import re
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
+from optax import contrib
 
 from mmjax.errors import UserError
-from mmjax.systems.system import Freeze, Rows, Treatment
+from mmjax.systems.system import Freeze, Rows, Track, Treatment
 
 Tree = Mapping[str, Any]  # a nested dict whose leaves belong to parameters
 Path = tuple[str, ...]
@@ -20,9 +21,13 @@ Path = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019) after a clip of the global gradient norm.
+    """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) for the matrices and AdamW for the rest,
+    after a clip of the global gradient norm.
 
     Attributes:
+      method: `adamw` or `muon`. Muon orthogonalises the update of every matrix of a linear layer, heads and
+        stacked layers each by themselves, and gives it the root mean square of an Adam update, so learning
+        rate and decay mean the same for both (Liu et al. 2025).
       learning_rate: peak value.
       schedule: what follows the linear warmup: `cosine` to `end_scale * learning_rate` at the last step,
         `constant`, or `rsqrt` (learning_rate * sqrt(warmup / step)).
@@ -34,6 +39,7 @@ class OptimizerConfig:
       clip_norm: largest global gradient norm; 0 for no limit.
     """
 
+    method: Literal["adamw", "muon"] = "adamw"
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "constant", "rsqrt"] = "cosine"
     warmup: int = 100
@@ -141,12 +147,78 @@ def select_rows(new: Tree, old: Tree | None, treatments: Mapping[Path, Treatment
     return unflatten_dict({path: choose(path, leaf) for path, leaf in flat_new.items()})
 
 
+def track(frozen: Tree, shown: Tree, treatments: Mapping[Path, Treatment], *, where: jax.Array) -> Tree:
+    """The `Track`ed parameters moved towards what a batch has shown, if `where`; all else stays as it is."""
+    flat = flatten_dict(frozen)
+    for path, value in flatten_dict(shown).items():
+        if not isinstance(treatments[path], Track):  # a system may freeze what another tracks
+            continue
+        moved = flat[path] + (value - flat[path]) * (1 - treatments[path].momentum)
+        flat[path] = jnp.where(where, moved, flat[path])
+    return unflatten_dict(flat)
+
+
+def logical_axes(boxed: Tree) -> dict[Path, tuple[str | None, ...]]:
+    """The logical axis names of every parameter, from the boxes that `System.init` puts them in."""
+    return {path: tuple(spec or ()) for path, spec in flatten_dict(nn.get_partition_spec(boxed)).items()}
+
+
+def _muon(
+    config: OptimizerConfig, axes: Mapping[Path, tuple[str | None, ...]]
+) -> optax.GradientTransformation:
+    """Muon on kernels of two axes (inputs, outputs) besides those that number layers and heads; else Adam.
+
+    Its state is {"matrices": ..., "rest": ...}, each of its own parameters.
+    """
+    matrices = {}
+    for path, names in axes.items():
+        two = [i for i, name in enumerate(names) if name not in ("layers", "heads", "kv_heads")]
+        if path[-1] == "kernel" and len(two) == 2:
+            matrices[path] = contrib.MuonDimensionNumbers(*two)
+
+    def dimensions(tree: Tree) -> Tree:
+        return unflatten_dict({path: matrices[path] for path in flatten_dict(tree)})
+
+    def like_adam(updates: Tree) -> Tree:
+        def scale(update: jax.Array, of: contrib.MuonDimensionNumbers) -> jax.Array:
+            return update * 0.2 * max(update.shape[of.reduction_axis], update.shape[of.output_axis]) ** 0.5
+
+        return jax.tree.map(scale, updates, dimensions(updates))
+
+    parts = {"matrices": contrib.scale_by_muon(weight_dimension_numbers=dimensions), "rest": _adam(config)}
+
+    def divide(tree: Tree) -> dict[str, Tree]:
+        flat = flatten_dict(tree)
+        inside = {path: leaf for path, leaf in flat.items() if path in matrices}
+        rest = {path: leaf for path, leaf in flat.items() if path not in matrices}
+        return {"matrices": unflatten_dict(inside), "rest": unflatten_dict(rest)}
+
+    def init(params: Tree) -> dict[str, Any]:
+        return {name: parts[name].init(tree) for name, tree in divide(params).items()}
+
+    def update(updates: Tree, state: dict[str, Any], params: Tree | None = None):
+        del params
+        done = {name: parts[name].update(tree, state[name]) for name, tree in divide(updates).items()}
+        (matrix_updates, _), (rest, _) = done["matrices"], done["rest"]
+        return merge(like_adam(matrix_updates), rest), {name: new for name, (_, new) in done.items()}
+
+    return optax.GradientTransformation(init, update)
+
+
+def _adam(config: OptimizerConfig) -> optax.GradientTransformation:
+    return optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)
+
+
 def make_optimizer(
-    config: OptimizerConfig, *, steps: int, treatments: Mapping[Path, Treatment]
+    config: OptimizerConfig,
+    *,
+    steps: int,
+    treatments: Mapping[Path, Treatment],
+    axes: Mapping[Path, tuple[str | None, ...]],
 ) -> optax.GradientTransformation:
     """The optimizer of the trainable parameters (`split`); frozen ones never reach it.
 
-    Per-treatment learning rates scale the whole update, weight decay included.
+    Per-treatment learning rates scale the whole update, weight decay included. axes: see `logical_axes`.
     """
 
     def decays(tree: Tree) -> Tree:
@@ -164,7 +236,7 @@ def make_optimizer(
 
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon),
+        _muon(config, axes) if config.method == "muon" else _adam(config),
         optax.add_decayed_weights(config.weight_decay, mask=decays),
         optax.stateless(lambda updates, params: scale(updates)),
         optax.scale_by_learning_rate(config.make_schedule(steps)),

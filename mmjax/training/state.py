@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax import struct
-from jax.sharding import Mesh
+from flax.traverse_util import flatten_dict
+from jax.sharding import Mesh, NamedSharding
 
 from mmjax.sharding import ShardingRules, parameter_shardings, replicated
 from mmjax.systems.system import System
@@ -62,7 +63,6 @@ def abstract_params(system: System) -> Any:
 def state_shardings(
     abstract: TrainState,
     boxed: Any,
-    optimizer: optax.GradientTransformation,
     treatments: Any,
     mesh: Mesh,
     rules: ShardingRules,
@@ -79,14 +79,23 @@ def state_shardings(
     return TrainState(
         step=whole,
         params=params,
-        optimizer_state=optax.tree.map_params(
-            optimizer,
-            lambda _, sharding: sharding,
-            abstract.optimizer_state,
-            trainable,
-            transform_non_params=lambda _: whole,
-        ),
+        optimizer_state=_like_params(abstract.optimizer_state, abstract.params, params, whole),
         ema=None if abstract.ema is None else trainable,
         key=whole,
         healthy=whole,
     )
+
+
+def _like_params(state: Any, params: Any, shardings: Any, whole: NamedSharding) -> Any:
+    """The sharding of its parameter for every leaf that ends in a parameter's path and has its shape."""
+    shapes, found = flatten_dict(params), flatten_dict(shardings)
+
+    def choose(keys: tuple, leaf: jax.Array) -> NamedSharding:
+        names = tuple(key.key for key in keys if isinstance(key, jax.tree_util.DictKey))
+        for start in range(len(names)):
+            path = names[start:]
+            if path in shapes and shapes[path].shape == leaf.shape:
+                return found[path]
+        return whole
+
+    return jax.tree_util.tree_map_with_path(choose, state)

@@ -32,7 +32,7 @@ def make_step(
     """The function to jit, with its first argument donated.
 
     Metrics: `loss`, `gradient_norm` (before the clip), `learning_rate`, the mean of each term under its name,
-    and the system's outputs (averaged over microbatches) under theirs.
+    and the system's outputs (averaged over microbatches) under theirs, `tracked` excepted.
     """
     gradients = make_gradients(system, accumulate=accumulate)
 
@@ -52,6 +52,7 @@ def make_step(
         def unless_unhealthy(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda n, o: jnp.where(healthy, n, o), new, old)
 
+        frozen = optimizers.track(frozen, metrics.pop("tracked", {}), treatments, where=healthy)
         metrics |= {"gradient_norm": norm, "learning_rate": schedule(state.step)}
         state = TrainState(
             step=unless_unhealthy(state.step + 1, state.step),
@@ -89,7 +90,7 @@ def make_gradients(system: System, *, accumulate: int = 1) -> Callable[..., tupl
         counts = counts_of(terms) if counts is None else counts
         means = {name: total / jnp.maximum(counts[name], 1) for name, (_, total, _) in terms.items()}
         loss = sum(weight * means[name] for name, (weight, _, _) in terms.items())
-        return loss, {"loss": loss, **means, **{name: x / accumulate for name, x in outputs.items()}}
+        return loss, {"loss": loss, **means, **jax.tree.map(lambda x: x / accumulate, outputs)}
 
     def counts_of(terms: Any) -> dict[str, jax.Array]:
         return {name: jax.lax.stop_gradient(count) for name, (_, _, count) in terms.items()}

@@ -84,11 +84,13 @@ class Trainer:
         check_batch_size(mesh, config.batch_size, accumulate=config.accumulate)
         boxed = abstract_params(system)
         treatments = optimizers.treat(system.treatments(), boxed)
-        transform = optimizers.make_optimizer(optimizer, steps=config.steps, treatments=treatments)
+        transform = optimizers.make_optimizer(
+            optimizer, steps=config.steps, treatments=treatments, axes=optimizers.logical_axes(boxed)
+        )
         abstract = jax.eval_shape(
             lambda: create(system, transform, treatments, seed=config.seed, ema=config.ema > 0)
         )
-        shardings = state_shardings(abstract, boxed, transform, treatments, mesh, rules)
+        shardings = state_shardings(abstract, boxed, treatments, mesh, rules)
         check_replication(abstract.params, shardings.params, mesh, max_replicated=sharding.max_replicated)
         step = make_step(
             system,

@@ -6,6 +6,7 @@ import pytest
 
 from mmjax.diffusion import process as P
 from mmjax.diffusion import schedules
+from mmjax.diffusion.samplers import posterior_deviation
 from mmjax.errors import UserError
 from mmjax.objectives.diffusion import denoising
 
@@ -15,6 +16,7 @@ PUBLISHED = [
     (schedules.Cosine(), {250: 0.8470121613, 500: 0.4938435904, 750: 0.1442721024, 1000: 2.428766907e-9}),
     (schedules.SqrtLinear(), {500: 0.2776696505, 1000: 0.004660098513}),
     (schedules.SqrtLinear(start=0.0015, end=0.0195), {500: 0.1158444908, 1000: 1.423039752e-4}),
+    (schedules.SqrtLinear(start=0.0015, end=0.0155), {1000: 6.686651737e-4}),
 ]
 PROCESSES = [
     P.GaussianDiffusion(prediction=prediction, schedule=schedules.Cosine())
@@ -34,6 +36,33 @@ def test_cosine_betas():
     betas = schedules.Cosine().betas(1000)
     np.testing.assert_allclose(betas[0], 4.128422482e-5, rtol=1e-9)
     assert np.sum(betas == 0.999) == 1
+
+
+def test_the_range_of_the_posterior_variance():
+    process = P.GaussianDiffusion()
+    small, large = process.log_variances(np.arange(1000) / 1000)
+    # Published for t = 2; t = 1, whose variance is zero, takes the same.
+    np.testing.assert_allclose(np.exp(small[1]), 5.4531877e-5, rtol=1e-8)
+    np.testing.assert_allclose(small[:2], -9.816725, rtol=1e-7)
+    np.testing.assert_allclose(np.exp(large), schedules.Linear().betas(1000), rtol=1e-12)
+    assert (small < large).all()
+
+
+def test_the_posterior_is_bayes_rule():
+    """q(x_{n-1} | x_n, x0) as the product of the two Gaussians that define it, in float64."""
+    process, n = P.GaussianDiffusion(steps=20, schedule=schedules.Cosine()), 7
+    beta = schedules.Cosine().betas(20)
+    before, x0, x_n = np.prod(1 - beta[:n]), 0.3, -1.1
+    # N(x_{n-1}; sqrt(before) x0, 1 - before) N(x_n; sqrt(1 - beta) x_{n-1}, beta), by precisions.
+    precision = 1 / (1 - before) + (1 - beta[n]) / beta[n]
+    mean = (np.sqrt(before) * x0 / (1 - before) + np.sqrt(1 - beta[n]) * x_n / beta[n]) / precision
+    time = jnp.array([n / 20])
+    got = process.posterior(jnp.full((1, 2), x0), jnp.full((1, 2), x_n), time)
+    np.testing.assert_allclose(got, np.full((1, 2), mean), rtol=1e-6)
+    np.testing.assert_allclose(process.log_variances(time)[0], -np.log(precision), rtol=1e-6)
+    alpha, sigma = process.alpha_sigma(np.array([n, n - 1]) / 20)
+    # The sampler's eta = 1 is the same variance.
+    np.testing.assert_allclose(posterior_deviation(alpha, sigma) ** 2 * precision, 1, rtol=1e-12)
 
 
 def test_device_coefficients_are_the_host_ones_rounded():
@@ -126,7 +155,10 @@ def test_the_grids_are_the_documented_ones():
     }
     for spacing, steps in expected.items():
         np.testing.assert_allclose(process.grid(4, spacing) * 1000, steps)
+    quadratic = [800, 632, 483, 355, 246, 158, 88, 39, 9, 0, -1]  # published (DDIM's code)
+    np.testing.assert_allclose(process.grid(10, "quadratic") * 1000, quadratic)
     np.testing.assert_allclose(P.FlowMatching().grid(4), [1, 0.75, 0.5, 0.25, 0])
+    np.testing.assert_allclose(P.FlowMatching().grid(4, "linspace"), [1, 0.667, 0.334, 0.001, 0])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ OPTIMIZER = OptimizerConfig(learning_rate=0.05, warmup=0, schedule="constant", w
 
 def assemble(system=SYSTEM, config=OPTIMIZER, *, ema=0.9, accumulate=1):
     treatments = optimizers.treat(system.treatments(), jax.eval_shape(system.init, jax.random.key(0)))
-    optimizer = optimizers.make_optimizer(config, steps=20, treatments=treatments)
+    optimizer = optimizers.make_optimizer(config, steps=20, treatments=treatments, axes={})
     state = create(system, optimizer, treatments, seed=1, ema=ema > 0)
     schedule = config.make_schedule(20)
     step = make_step(system, optimizer, treatments, schedule=schedule, accumulate=accumulate, ema=ema)
@@ -135,7 +135,7 @@ def test_weight_decay_reaches_kernels_only():
     config = OptimizerConfig(learning_rate=0.1, warmup=0, schedule="constant", weight_decay=0.5)
     params = {"up": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones((3, 2))}, "embedding": jnp.ones((2, 2))}
     treatments = optimizers.treat(((".*", TRAIN),), params)
-    optimizer = optimizers.make_optimizer(config, steps=10, treatments=treatments)
+    optimizer = optimizers.make_optimizer(config, steps=10, treatments=treatments, axes={})
     updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     np.testing.assert_allclose(updates["up"]["kernel"], -0.05)
     assert not updates["up"]["bias"].any()  # two dimensions, as in a scanned stack, and still a bias
