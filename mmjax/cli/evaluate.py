@@ -11,7 +11,9 @@ Runs the evaluators of the checkpoint's config on one split of its data and prin
   --judge       checkpoint of a second CLIP, for evaluators that need one
   --grid        where to save pictures drawn beside the real ones, for evaluators that draw
   --seed        of everything random; default 0
-  --json        also writes the figures to a file
+  --json        also writes the figures to a file, with the hash and the number of the records they rest on
+
+A figure is followed by its 95% interval, where it has one.
 """
 
 import dataclasses
@@ -26,7 +28,9 @@ from absl import flags
 from mmjax import config as configs
 from mmjax.cli.main import parse, require
 from mmjax.data.pipeline import Pipeline
+from mmjax.data.worlds.world import World
 from mmjax.errors import UserError
+from mmjax.evaluation import provenance
 from mmjax.training.checkpoints import Trained
 
 Figures = dict[str, dict[str, float]]  # evaluator -> metric -> value
@@ -54,7 +58,7 @@ def main(arguments: list[str]) -> None:
     figures = run(trained, split=values.split, judge=values.judge, grid=values.grid, seed=values.seed)
     print(table(figures))
     if values.json:
-        write_json(values.json, figures)
+        write_json(values.json, {**figures, "provenance": origins(trained, values.split)})
 
 
 def run(
@@ -81,6 +85,16 @@ def run(
     }
 
 
+def origins(trained: Trained, split: str) -> dict[str, Any]:
+    """What the figures of `run` rest on: the split, and the files that an evaluator reads beside it."""
+    evaluators = configs.experiment(trained.config).evaluators
+    files = {name: provenance.files(evaluator) for name, evaluator in evaluators.items()}
+    return {
+        **provenance.split(World.open(trained.data_config.source), split),
+        "files": {name: found for name, found in files.items() if found},
+    }
+
+
 def equip(evaluator: Any, *, judge: str | None = None, grid: str | None = None) -> Any:
     """The evaluator, its judge loaded, with what the command line adds to the fields it has."""
     fields = {field.name for field in dataclasses.fields(evaluator)}
@@ -93,13 +107,18 @@ def equip(evaluator: Any, *, judge: str | None = None, grid: str | None = None) 
 
 
 def table(figures: Mapping[str, Mapping[str, float]]) -> str:
-    """One line per figure, under the name of its evaluator."""
-    width = max(len(name) for values in figures.values() for name in values)
+    """One line per figure, with its interval, under the name of its evaluator."""
+    ends = {f"{name}_{end}" for values in figures.values() for name in values for end in ("low", "high")}
+    width = max(len(name) for values in figures.values() for name in values if name not in ends)
     lines = []
     for evaluator, values in figures.items():
         lines.append(evaluator)
         for name, value in values.items():
+            if name in ends:
+                continue
             shown = f"{value:>8}" if isinstance(value, int) else f"{value:>8.4f}"
+            if f"{name}_low" in values:
+                shown += f"  [{values[f'{name}_low']:.4f}, {values[f'{name}_high']:.4f}]"
             lines.append(f"  {name:<{width}}  {shown}")
     return "\n".join(lines)
 

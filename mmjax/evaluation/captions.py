@@ -3,10 +3,10 @@
 Words are lower-cased and split at white space, and counted with repetition; F1 is the harmonic mean of the
 shares of words found, averaged over records.
 
-- `word_f1` leaves out the words that every reference of the split contains ('skin tone' where all pictures
-  are people of some skin tone), as question answering leaves out articles: saying them takes no look at the
-  picture, yet two such words in six lift the score of a caption of any other picture to 0.44.
-- `all_words_f1` counts them too.
+- `word_f1` counts every word. Where all references share words ('skin tone', where all pictures are people of
+  some skin tone) even the caption of another picture scores 0.44.
+- `content_word_f1` leaves out the words that every reference of the split contains, as question answering
+  leaves out articles: saying them takes no look at the picture.
 - `shuffled_*`: every caption is scored against the reference of another record, as if the system had been
   shown a wrong picture. A system that ignores the picture scores the same with and without.
 """
@@ -21,6 +21,7 @@ import numpy as np
 
 from mmjax.data.pipeline import Pipeline
 from mmjax.data.templates import Template
+from mmjax.evaluation import statistics
 from mmjax.evaluation.passes import ability, over
 
 
@@ -46,17 +47,17 @@ def shared_words(references: Sequence[str]) -> Set[str]:
 
 
 def score(said: Sequence[str], references: Sequence[str]) -> dict[str, float]:
-    """exact_match (of all words), word_f1, all_words_f1; means over the records.
+    """exact_match, word_f1, content_word_f1; means over the records, with their intervals.
 
-    A reference that consists of shared words only does not enter the mean of word_f1.
+    A reference that consists of shared words only does not enter the mean of content_word_f1.
     """
     pairs = [(words(one), words(other)) for one, other in zip(said, references, strict=True)]
     common = shared_words(references)
     contents = [tuple([word for word in side if word not in common] for side in pair) for pair in pairs]
     return {
-        "exact_match": float(np.mean([one == other for one, other in pairs])),
-        "word_f1": float(np.mean([word_f1(*pair) for pair in contents if pair[1]] or [0.0])),
-        "all_words_f1": float(np.mean([word_f1(*pair) for pair in pairs])),
+        **statistics.mean("exact_match", [one == other for one, other in pairs]),
+        **statistics.mean("word_f1", [word_f1(*pair) for pair in pairs]),
+        **statistics.mean("content_word_f1", [word_f1(*pair) for pair in contents if pair[1]] or [0.0]),
     }
 
 

@@ -16,11 +16,12 @@ import jax
 import numpy as np
 
 from mmjax.data.pipeline import Pipeline
-from mmjax.data.templates import Template
 from mmjax.errors import UserError
+from mmjax.evaluation import statistics
+from mmjax.evaluation.encoders import Encoders
 from mmjax.evaluation.grid import beside, save
 from mmjax.evaluation.passes import ability, over
-from mmjax.evaluation.retrieval import chances, recalls
+from mmjax.evaluation.retrieval import chances, found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,25 +94,25 @@ class Generation:
 
     def ask(self, result: Drawn) -> Judged:
         """The judge's view of pictures and captions."""
+        encoders = Encoders.judge(self.judge, batch_size=self.batch_size)
         return Judged(
-            drawn=self._embed_images(result.drawn),
-            real=self._embed_images(result.real),
-            text=self._embed_captions(result.captions),
+            drawn=encoders.pictures(result.drawn),
+            real=encoders.pictures(result.real),
+            text=encoders.texts(result.captions),
             captions=result.captions,
         )
 
     def score(self, judged: Judged) -> dict[str, float]:
-        """recall_at_k, real_recall_at_k, chance_at_k and count."""
+        """recall_at_k and real_recall_at_k with their intervals, chance_at_k and count."""
         labels = judged.captions
-        figures = {
-            "recall": recalls(judged.drawn, judged.text, labels, labels, self.cutoffs),
-            "real_recall": recalls(judged.real, judged.text, labels, labels, self.cutoffs),
-            "chance": chances(labels, self.cutoffs),
-        }
-        return {"count": len(labels)} | {
-            f"{name}_at_{k}": float(value)
-            for name, values in figures.items()
-            for k, value in zip(self.cutoffs, values, strict=True)
+        figures = {"count": len(labels)}
+        for name, pictures in (("recall", judged.drawn), ("real_recall", judged.real)):
+            each = found(pictures, judged.text, labels, labels, self.cutoffs)
+            for k, column in zip(self.cutoffs, each.T, strict=True):
+                figures |= statistics.mean(f"{name}_at_{k}", column)
+        chance = chances(labels, self.cutoffs)
+        return figures | {
+            f"chance_at_{k}": float(value) for k, value in zip(self.cutoffs, chance, strict=True)
         }
 
     def check_judge(self, params: Any, pipeline: Pipeline) -> None:
@@ -125,25 +126,6 @@ class Generation:
         sizes = self.judge.data_config.image_size, pipeline.config.image_size
         if sizes[0] != sizes[1]:
             raise UserError(f"the judge sees {sizes[0]} pixels, the data have {sizes[1]}: use equal sizes.")
-
-    def _embed_captions(self, captions: np.ndarray) -> np.ndarray:
-        judge, encode = self.judge, ability(self.judge.system, "encode_text")
-        template, length = Template(judge.data_config.template), judge.data_config.text_length
-        examples = [template.prompt(judge.tokenizer, length, str(caption)) for caption in captions]
-        tokens, segment = (np.stack([e[name] for e in examples]) for name in ("tokens", "segment"))
-        return self._in_batches(encode, tokens, segment)
-
-    def _embed_images(self, images: np.ndarray) -> np.ndarray:
-        return self._in_batches(ability(self.judge.system, "encode_image"), images[:, None])
-
-    def _in_batches(self, encode, *arrays: np.ndarray) -> np.ndarray:
-        run, size, parts = jax.jit(encode), self.batch_size, []
-        for start in range(0, len(arrays[0]), size):
-            rows = [array[start : start + size] for array in arrays]
-            count = len(rows[0])
-            rows = [np.concatenate([r, np.zeros((size - count, *r.shape[1:]), r.dtype)]) for r in rows]
-            parts.append(np.asarray(run(self.judge.params, *rows))[:count])
-        return np.concatenate(parts)
 
 
 def contains(tree: Any, part: Any) -> bool:

@@ -49,7 +49,7 @@ def over(
     Raises:
       UserError: not one record of the split can be used.
     """
-    run = jax.jit(function, out_shardings=_everywhere(params))
+    run = jax.jit(function, out_shardings=everywhere(params))
     indices, results = [], []
     for batch, rows in _batches(pipeline, batch_size, limit):
         output = run(params, {name: batch[name] for name in names})
@@ -73,7 +73,7 @@ def _batches(
         yield batch, rows
 
 
-def _everywhere(params: Any) -> NamedSharding | None:
+def everywhere(params: Any) -> NamedSharding | None:
     """Results are read on every host, so on a mesh they must be replicated; without one, None."""
     for leaf in jax.tree.leaves(params):
         if isinstance(getattr(leaf, "sharding", None), NamedSharding):

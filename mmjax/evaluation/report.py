@@ -82,8 +82,8 @@ def _numbers(report: Report) -> dict[str, str]:
         "caption_headline": f"{caption['word_f1']:.2f}",
         "caption_shuffled": f"{caption['shuffled_word_f1']:.2f}",
         "caption_exact": _percent(caption["exact_match"]),
-        "caption_all": f"{caption['all_words_f1']:.2f}",
-        "caption_all_shuffled": f"{caption['shuffled_all_words_f1']:.2f}",
+        "caption_content": f"{caption['content_word_f1']:.2f}",
+        "caption_content_shuffled": f"{caption['shuffled_content_word_f1']:.2f}",
         "drawn_count": f"{drawn['count']:.0f}",
         "drawn_headline": _percent(drawn["recall_at_5"]),
         "drawn_real": _percent(drawn["real_recall_at_5"]),
@@ -199,8 +199,8 @@ def _figures(report: Report) -> dict[str, str]:
     ]
     names = {
         "exact match": "exact_match",
-        "word F1 (without the words all references share)": "word_f1",
-        "word F1, all words": "all_words_f1",
+        "word F1": "word_f1",
+        "word F1 without the words all references share": "content_word_f1",
     }
     captions = [(name, caption[key], caption[f"shuffled_{key}"]) for name, key in names.items()]
     generation = [

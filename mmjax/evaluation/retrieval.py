@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from mmjax.data.pipeline import Pipeline
+from mmjax.evaluation import statistics
 from mmjax.evaluation.passes import ability, over
 
 _BLOCK = 1024  # queries scored at a time: memory stays at _BLOCK x N
@@ -50,6 +51,25 @@ def _all_wrong(tied: np.ndarray, shared: np.ndarray, places: np.ndarray) -> np.n
     return result
 
 
+def found(
+    queries: np.ndarray,
+    candidates: np.ndarray,
+    query_labels: np.ndarray,
+    candidate_labels: np.ndarray,
+    cutoffs: tuple[int, ...],
+) -> np.ndarray:
+    """float64[Q, K]: `hits` of every query; a candidate is right when its label is the query's.
+
+    queries: float[Q, E], candidates: float[C, E]; labels: [Q] and [C] of anything comparable.
+    """
+    blocks = []
+    for start in range(0, len(queries), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        right = query_labels[rows, None] == candidate_labels[None]
+        blocks.append(hits(queries[rows] @ candidates.T, right, cutoffs))
+    return np.concatenate(blocks)
+
+
 def recalls(
     queries: np.ndarray,
     candidates: np.ndarray,
@@ -57,16 +77,8 @@ def recalls(
     candidate_labels: np.ndarray,
     cutoffs: tuple[int, ...],
 ) -> np.ndarray:
-    """float64[K]: recall at each cut-off; a candidate is right when its label is the query's.
-
-    queries: float[Q, E], candidates: float[C, E]; labels: [Q] and [C] of anything comparable.
-    """
-    found = np.zeros(len(cutoffs))
-    for start in range(0, len(queries), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        right = query_labels[rows, None] == candidate_labels[None]
-        found += hits(queries[rows] @ candidates.T, right, cutoffs).sum(axis=0)
-    return found / len(queries)
+    """float64[K]: recall at each cut-off; the arguments are those of `found`."""
+    return found(queries, candidates, query_labels, candidate_labels, cutoffs).mean(axis=0)
 
 
 def chances(labels: np.ndarray, cutoffs: tuple[int, ...]) -> np.ndarray:
@@ -107,15 +119,18 @@ class Retrieval:
         return Embedded(index, images, texts, np.array(pipeline.captions, object)[index])
 
     def score(self, embedded: Embedded) -> dict[str, float]:
-        """The figures; `count` is the number of records."""
+        """The figures, the recalls with their intervals; `count` is the number of records."""
         labels = embedded.captions
-        figures = {
-            "image_to_text_recall": recalls(embedded.image, embedded.text, labels, labels, self.cutoffs),
-            "text_to_image_recall": recalls(embedded.text, embedded.image, labels, labels, self.cutoffs),
-            "chance": chances(labels, self.cutoffs),
+        directions = {
+            "image_to_text": (embedded.image, embedded.text),
+            "text_to_image": (embedded.text, embedded.image),
         }
-        return {"count": len(labels)} | {
-            f"{name}_at_{k}": float(value)
-            for name, values in figures.items()
-            for k, value in zip(self.cutoffs, values, strict=True)
+        figures = {"count": len(labels)}
+        for name, (queries, candidates) in directions.items():
+            each = found(queries, candidates, labels, labels, self.cutoffs)
+            for k, column in zip(self.cutoffs, each.T, strict=True):
+                figures |= statistics.mean(f"{name}_recall_at_{k}", column)
+        chance = chances(labels, self.cutoffs)
+        return figures | {
+            f"chance_at_{k}": float(value) for k, value in zip(self.cutoffs, chance, strict=True)
         }

@@ -22,12 +22,18 @@ def checkpoint(tiny_world, tmp_path_factory):
 def test_the_figures_are_printed_and_written(checkpoint, tmp_path, capsys):
     file = tmp_path / "figures.json"
     evaluate.main(["--checkpoint", str(checkpoint), "--json", str(file)])
-    figures = json.loads(file.read_text())["retrieval"]
+    result = json.loads(file.read_text())
+    figures = result["retrieval"]
     assert figures["count"] > 10
     assert 0 <= figures["image_to_text_recall_at_1"] <= figures["image_to_text_recall_at_10"] <= 1
     printed = capsys.readouterr().out
     assert f"{figures['image_to_text_recall_at_5']:.4f}" in printed
     assert "retrieval\n" in printed
+    low, high = (figures[f"image_to_text_recall_at_5_{end}"] for end in ("low", "high"))
+    assert low <= figures["image_to_text_recall_at_5"] <= high
+    assert f"[{low:.4f}, {high:.4f}]" in printed and "_low" not in printed
+    assert result["provenance"]["count"] == figures["count"]
+    assert result["provenance"]["split"] == "held_out" and len(result["provenance"]["sha256"]) == 64
 
 
 def test_another_split_is_another_number_of_pictures(checkpoint, capsys):

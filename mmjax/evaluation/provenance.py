@@ -1,0 +1,47 @@
+"""What a figure rests on: which records, how many, and the hash of their bytes."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mmjax.data.worlds.world import World, sha256
+from mmjax.errors import UserError
+
+
+def split(world: World, name: str) -> dict[str, Any]:
+    """{split, count, sha256} of a split, from the manifest: the hash that building the world again gives.
+
+    Raises:
+      UserError: the world has no such split.
+    """
+    world.path(name)  # complains of an unknown split
+    facts = world.manifest["splits"][name]
+    return {"split": name, "count": facts["count"], "sha256": facts.get("sha256")}
+
+
+def files(evaluator: Any) -> dict[str, Mapping[str, Any]]:
+    """{file name: {count, sha256}} of an evaluator's `sources`; none where it reads the split alone."""
+    paths = [Path(path) for path in getattr(evaluator, "sources", ()) if path]
+    return {path.name: {"count": len(_members(path)), "sha256": digest(path)} for path in paths}
+
+
+def digest(path: str | Path) -> str:
+    """The SHA-256 of a file; of a directory, that of the relative names and hashes of all its files.
+
+    Raises:
+      UserError: there is nothing at `path`.
+    """
+    path, members = Path(path), _members(Path(path))
+    if path.is_file():
+        return sha256(path)
+    lines = (f"{sha256(member)}  {member.relative_to(path).as_posix()}\n" for member in members)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _members(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"there is nothing at {path}: correct the path in the evaluator's config.")
+    return sorted(member for member in path.rglob("*") if member.is_file())
