@@ -53,24 +53,29 @@ def count(system: System, *, depth: int = 2) -> dict[str, Any]:
     """{"total": int, "parts": {part: int}, "modules": {"a/b": row}}.
 
     row = {"parameters", "bytes", "trainable", "frozen"}. Of a parameter with locked rows, the rows that train
-    count as trainable and the others as frozen.
+    count as trainable and the others as frozen. Running statistics are no parameters: a system that has some
+    reports them as "statistics": int beside the total.
     """
     params = nn.meta.unbox(abstract_params(system))
     treatments = treat(system.treatments(), params)
-    parts, modules = {}, {}
+    parts, modules, statistics = {}, {}, 0
     for path, leaf in flatten_dict(params).items():
         size, treatment = math.prod(leaf.shape), treatments[path]
         trainable = 0 if isinstance(treatment, Freeze) else size
         if isinstance(treatment, Rows):
             trainable = size // leaf.shape[0] * (treatment.stop - treatment.start)
         part = system.part("/".join(path))
+        if part is None:
+            statistics += size
+            continue
         parts[part] = parts.get(part, 0) + size
         row = modules.setdefault("/".join(path[:depth]), dict.fromkeys(ROW, 0))
         row["parameters"] += size
         row["bytes"] += size * leaf.dtype.itemsize
         row["trainable"] += trainable
         row["frozen"] += size - trainable
-    return {"total": sum(parts.values()), "parts": parts, "modules": modules}
+    counts = {"total": sum(parts.values()), "parts": parts, "modules": modules}
+    return counts | ({"statistics": statistics} if statistics else {})
 
 
 def table(counts: Mapping[str, Any]) -> str:

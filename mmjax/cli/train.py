@@ -130,7 +130,7 @@ def _check_vocabulary(model: Mapping[str, Any], tokenizer: Tokenizer, where: str
     for key, value in model.items():
         if isinstance(value, Mapping):
             _check_vocabulary(value, tokenizer, f"{where}.{key}")
-        elif key == "vocabulary_size" and value < tokenizer.vocabulary_size:
+        elif key == "vocabulary_size" and value + model.get("added_tokens", 0) < tokenizer.vocabulary_size:
             raise UserError(
                 f"{where}.vocabulary_size={value} is smaller than the tokenizer's "
                 f"{tokenizer.vocabulary_size}; "

@@ -4,15 +4,29 @@ A table (`mmjax/interop/tables`) maps a module of ours ('stack/layers/mlp/up') o
 ('logit_scale') to the reference's name for it, in which {} counts layers: those are stacked along our leading
 axes. In a module, `kernel` is the transposed `weight`, `scale` and `table` are the `weight`, `bias` is the
 `bias`; heads split and merge by reshaping to our shape. `At` says what differs from that.
+
+The reference's shapes follow from ours: a kernel of more than two axes has one input axis (in a module called
+`output` one output axis), and the reference merges the others.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-LEAVES = {"kernel": "weight", "scale": "weight", "table": "weight", "bias": "bias"}
+LEAVES = {
+    "kernel": "weight",
+    "scale": "weight",
+    "table": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "var": "running_var",
+}
+STACKS = ("layers", "groups")  # our scanned modules: each puts one leading axis on what is below it
+
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,19 +37,27 @@ class At:
       axes: order of the reference's axes that gives ours; None for the usual transposition of a kernel.
       part, parts: the reference joins `parts` parameters along its axis `along`; this is number `part`.
       leaf: how the reference's leaf name is joined to the module's.
+      shape: the reference's shape (of the part), where ours does not tell it; one entry may be -1.
+      channels: of the pictures whose patches our kernel flattens; what is left of its first axis is square.
+      first: the reference's number of our first layer.
+      copies: the reference repeats our one parameter so often, under numbers in place of {}.
     """
 
     name: str
-    axes: tuple[int, ...] | None = None
+    axes: Shape | None = None
     part: int = 0
     parts: int = 1
     along: int = 0
     leaf: str = "."
+    shape: Shape | None = None
+    channels: int = 3
+    copies: int = 0
+    first: int = 0
 
 
-def conv(name: str) -> At:
+def conv(name: str, channels: int = 3) -> At:
     """A convolution whose kernel is a linear map of patches, flattened as (row, column, channel)."""
-    return At(name, axes=(2, 3, 1, 0))
+    return At(name, axes=(2, 3, 1, 0), channels=channels)
 
 
 def untransposed(name: str, **fields) -> At:
@@ -49,29 +71,61 @@ def split(name: str, part: int, parts: int, **fields) -> At:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Link:
-    """One of our parameters: path and shape, and the reference parameters behind it."""
+class Link:
+    """One of our parameters and the reference tensors behind it, one per layer.
+
+    Attributes:
+      path, shape: ours.
+      stacked: leading axes of ours that count layers.
+      names: of the reference's tensors, in the order of our layers.
+      axes: order of the reference's axes that gives ours.
+    """
 
     path: tuple[str, ...]
-    shape: tuple[int, ...]
+    shape: Shape
+    stacked: int
+    names: tuple[str, ...]
     at: At
-    name: str  # with {} where there are layers
-    axes: tuple[int, ...] | None
+    axes: Shape | None
+
+    @property
+    def layer_shape(self) -> Shape:
+        return self.shape[self.stacked :]
+
+    @property
+    def reference_shape(self) -> Shape:
+        """Shape of each of the reference's tensors, joined ones included."""
+        shape = list(self._part_shape())
+        if self.at.parts > 1:
+            shape[self.at.along] *= self.at.parts
+        return tuple(shape)
+
+    def _part_shape(self) -> Shape:
+        ours, size = self.layer_shape, math.prod(self.layer_shape)
+        if self.at.shape is not None:
+            known = -math.prod(self.at.shape)
+            return tuple(size // known if n == -1 else n for n in self.at.shape)
+        if self.path[-1] == "bias":
+            return (size,)
+        if self.axes is None:
+            return ours
+        if len(self.axes) > len(ours):
+            side = math.isqrt(ours[0] // self.at.channels)
+            ours = (side, side, self.at.channels, *ours[1:])
+        elif len(self.axes) < len(ours):
+            inputs = len(ours) - 1 if self.path[-2] == "output" else 1
+            ours = (math.prod(ours[:inputs]), math.prod(ours[inputs:]))
+        return tuple(ours[self.axes.index(axis)] for axis in range(len(ours)))
 
     def view(self, value: np.ndarray) -> np.ndarray:
-        """The part of a reference array that is this parameter, its axes in our order."""
+        """The part of a reference array that is this parameter, its axes in our order; writes go through."""
         if self.at.parts > 1:
             value = np.split(value, self.at.parts, self.at.along)[self.at.part]
         return value.transpose(self.axes) if self.axes else value
 
-    def names(self, reference: Mapping) -> list[str]:
-        if "{}" not in self.name:
-            return [self.name]
-        count = sum(self.name.format(i) in reference for i in range(1000))
-        return [self.name.format(i) for i in range(count)]
 
-
-def _links(ours: Mapping, table: Mapping[str, str | At | None]) -> Iterator[_Link]:
+def links(ours: Mapping, table: Mapping[str, str | At | None]) -> Iterator[Link]:
+    """What belongs together; `ours` gives the shapes. A parameter that the table maps to None is left out."""
     for path, leaf in flatten_dict(ours).items():
         whole, module = "/".join(path), "/".join(path[:-1])
         found = table.get(whole, table.get(module, ""))
@@ -80,18 +134,30 @@ def _links(ours: Mapping, table: Mapping[str, str | At | None]) -> Iterator[_Lin
         if found is None:  # has no counterpart: stays zero
             continue
         at = found if isinstance(found, At) else At(found)
-        is_kernel = whole not in table and path[-1] == "kernel"
-        axes = (at.axes or (1, 0)) if is_kernel else None
-        name = at.name if whole in table else at.name + at.leaf + LEAVES[path[-1]]
-        yield _Link(path, tuple(leaf.shape), at, name, at.axes if whole in table else axes)
+        if whole in table:
+            name, axes = at.name, at.axes
+        else:
+            name = at.name + at.leaf + LEAVES[path[-1]]
+            axes = (at.axes or (1, 0)) if path[-1] == "kernel" else None
+        stacked, count = 0, at.copies or 1
+        if "{}" in name and not at.copies:
+            stacked = sum(part in STACKS for part in path)
+            count = math.prod(leaf.shape[:stacked])
+        names = tuple(name.format(at.first + i) for i in range(count)) if "{}" in name else (name,)
+        yield Link(path, tuple(leaf.shape), stacked, names, at, axes)
+
+
+def reference_shapes(ours: Mapping, table: Mapping) -> dict[str, Shape]:
+    """Names and shapes of all tensors of the reference that the table knows."""
+    return {name: link.reference_shape for link in links(ours, table) for name in link.names}
 
 
 def to_ours(reference: Mapping[str, np.ndarray], ours: Mapping, table: Mapping) -> dict:
     """Reference parameters (or their gradients) -> our tree. `ours` gives the shapes."""
     tree = {path: np.zeros(leaf.shape, np.float32) for path, leaf in flatten_dict(ours).items()}
-    for link in _links(ours, table):
-        layers = [link.view(reference[name]) for name in link.names(reference)]
-        tree[link.path] = np.stack(layers).reshape(link.shape)
+    for link in links(ours, table):
+        names = link.names[:1] if link.at.copies else link.names
+        tree[link.path] = np.stack([link.view(reference[name]) for name in names]).reshape(link.shape)
     return unflatten_dict(tree)
 
 
@@ -102,9 +168,11 @@ def to_reference(ours: Mapping, reference: Mapping[str, np.ndarray], table: Mapp
     """
     result = {name: np.full(value.shape, np.nan, np.float32) for name, value in reference.items()}
     flat = flatten_dict(ours)
-    for link in _links(ours, table):
-        names = link.names(reference)
-        for name, value in zip(names, np.asarray(flat[link.path]).reshape(len(names), -1), strict=True):
+    for link in links(ours, table):
+        values = np.asarray(flat[link.path]).reshape(-1, *link.layer_shape)
+        for name, value in zip(
+            link.names, np.broadcast_to(values, (len(link.names), *values.shape[1:])), strict=True
+        ):
             target = link.view(result[name])
             target[...] = value.reshape(target.shape)
     return result
@@ -120,6 +188,17 @@ def under(prefix: str, table: Mapping, theirs: str = "") -> dict:
             at = theirs + at
         moved[f"{prefix}/{path}" if prefix else path] = at
     return moved
+
+
+def without(prefix: str, table: Mapping) -> dict:
+    """`table` for a reference whose names lack a prefix that the table's have."""
+
+    def cut(at: str | At | None) -> str | At | None:
+        if isinstance(at, At):
+            return dataclasses.replace(at, name=at.name.removeprefix(prefix))
+        return at and at.removeprefix(prefix)
+
+    return {path: cut(at) for path, at in table.items()}
 
 
 def projections(

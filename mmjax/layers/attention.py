@@ -4,6 +4,8 @@ Axes: B batch, T queries, S keys, H query heads, N key-value heads, G query head
 (H = N * G), K head dimension, D width.
 """
 
+import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -52,13 +54,35 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array |
     return read.reshape(batch, length, heads, head_dim)
 
 
-def rotate(x: jax.Array, positions: jax.Array, base: float) -> jax.Array:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RopeScaling:
+    """How Llama 3.1 stretches rotary frequencies to a longer context (Llama 3 report, section 3.4.3).
+
+    A frequency that turns more than `high` times within `original_length` tokens stays, one that turns less
+    than `low` times is divided by `factor`, and between the two the share of the stretch is linear in turns.
+    """
+
+    factor: float
+    low: float = 1.0
+    high: float = 4.0
+    original_length: int = 8192
+
+    def __call__(self, frequency: jax.Array) -> jax.Array:
+        """Radians per token float[K / 2] -> the same, stretched."""
+        turns = self.original_length * frequency / (2 * math.pi)
+        kept = jnp.clip((turns - self.low) / (self.high - self.low), 0.0, 1.0)
+        return frequency * (kept + (1 - kept) / self.factor)
+
+
+def rotate(x: jax.Array, positions: jax.Array, base: float, scaling: RopeScaling | None = None) -> jax.Array:
     """Rotary position embedding (Su et al. 2021), halves paired as in the Llama releases on Hugging Face.
 
     x: float[B, T, H, K], positions: int[B, T] -> float[B, T, H, K].
     """
     half = x.shape[-1] // 2
     frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if scaling is not None:
+        frequency = scaling(frequency)
     angle = positions[:, :, None, None].astype(jnp.float32) * frequency
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -73,6 +97,7 @@ class Attention(nn.Module):
       kv_heads: key-value heads N; None means one per query head.
       qk_norm: None, 'layer' or 'rms': normalise queries and keys per head before the product.
       rope_base: base of the rotary frequencies; None means no rotation.
+      rope_scaling: how they are stretched to a longer context; None for not at all.
       output_scale: multiplies the initial standard deviation of the output projection.
     """
 
@@ -84,6 +109,7 @@ class Attention(nn.Module):
     qk_norm: str | None = None
     epsilon: float = 1e-5
     rope_base: float | None = None
+    rope_scaling: RopeScaling | None = None
     output_scale: float = 1.0
     dtype: str = "float32"
 
@@ -116,7 +142,7 @@ class Attention(nn.Module):
         if self.qk_norm:
             key = self.key_norm(key)
         if self.rope_base is not None and positions is not None:
-            key = rotate(key, positions, self.rope_base)
+            key = rotate(key, positions, self.rope_base, self.rope_scaling)
         return KeysValues(
             constrain(key, "batch", "sequence", "kv_heads", None),
             constrain(value, "batch", "sequence", "kv_heads", None),
@@ -148,7 +174,7 @@ class Attention(nn.Module):
         if self.qk_norm:
             query = self.query_norm(query)
         if self.rope_base is not None and positions is not None:
-            query = rotate(query, positions, self.rope_base)
+            query = rotate(query, positions, self.rope_base, self.rope_scaling)
         query = constrain(query, "batch", "sequence", "heads", None)
 
         if isinstance(memory, KeysValues):

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from mmjax.layers.attention import Attention, KeysValues
+from mmjax.layers.attention import Attention, KeysValues, RopeScaling
 from mmjax.layers.normalization import normalization
 from mmjax.layers.partitioning import constrain, dense, named, scaled_fan_in
 
@@ -77,6 +77,7 @@ class TransformerConfig:
     mlp_bias: bool = True
     qk_norm: str | None = None
     rope_base: float | None = None
+    rope_scaling: RopeScaling | None = None
     gate: str | None = None
     gate_initial: float = 0.0
     layer_scale: float | None = None
@@ -197,6 +198,7 @@ class Block(nn.Module):
             qk_norm=c.qk_norm,
             epsilon=c.epsilon,
             rope_base=c.rope_base if kind == "self" else None,
+            rope_scaling=c.rope_scaling,
             output_scale=self._output_scale,
             dtype=c.dtype,
             name=f"{kind}_attention",

@@ -23,6 +23,8 @@ class VisionConfig:
     Attributes:
       pool: 'class' (a class token), 'map' (attention pooling) or 'mean'.
       pre_norm: normalise the embedded patches before the first block (CLIP's ln_pre).
+      features: 'normalized' (all tokens, after the last norm), 'states' (all tokens, before it; IDEFICS) or
+        'patches' (before it, without the class token; OpenFlamingo).
       mean, std: standardisation of pixels in [0, 1], applied to uint8 input.
     """
 
@@ -31,9 +33,14 @@ class VisionConfig:
     pool: str = "class"
     pre_norm: bool = False
     patch_bias: bool = True
+    features: str = "normalized"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     transformer: TransformerConfig
+
+    def tower(self) -> "VisionTransformer":
+        """The module of this config."""
+        return VisionTransformer(self)
 
 
 class VisionTransformer(nn.Module):
@@ -46,7 +53,7 @@ class VisionTransformer(nn.Module):
         """image: uint8 or standardised float[B, H, W, 3].
 
         Returns:
-          features: float[B, N, D] after the last norm; the class token, if there is one, comes first.
+          features: float[B, N, D] as `VisionConfig.features` says; the class token, if any, comes first.
           pooled: float[B, D].
         """
         c, t = self.config, self.config.transformer
@@ -54,7 +61,9 @@ class VisionTransformer(nn.Module):
         def norm(name):
             return normalization(t.norm, epsilon=t.epsilon, dtype=t.dtype, name=name)
 
-        x = standardize(image, c.mean, c.std).astype(t.dtype)
+        # A patch convolution drops the pixels that fill no patch: SigLIP's So400m/14 sees 378 of 384.
+        height, width = (side // c.patch * c.patch for side in image.shape[1:3])
+        x = standardize(image[:, :height, :width], c.mean, c.std).astype(t.dtype)
         x = PatchEmbed(t.width, c.patch, bias=c.patch_bias, dtype=t.dtype, name="patch_embed")(x)
         if c.pool == "class":
             init = named(nn.initializers.normal(t.width**-0.5), None, None, "embed")
@@ -64,8 +73,8 @@ class VisionTransformer(nn.Module):
         x = constrain(x, "batch", "sequence", "embed")
         if c.pre_norm:
             x = norm("pre_norm")(x)
-        x, _ = Stack(t, name="stack")(x, Inputs())
-        x = norm("norm")(x)
+        states, _ = Stack(t, name="stack")(x, Inputs())
+        x = norm("norm")(states)
         match c.pool:
             case "class":
                 pooled = x[:, 0]
@@ -76,4 +85,11 @@ class VisionTransformer(nn.Module):
                 pooled = x.mean(axis=1)
             case _:
                 raise ValueError(f"unknown pool {c.pool!r}: expected 'class', 'map' or 'mean'")
-        return x, pooled
+        match c.features:
+            case "normalized":
+                return x, pooled
+            case "states":
+                return states, pooled
+            case "patches":
+                return states[:, 1:] if c.pool == "class" else states, pooled
+        raise ValueError(f"unknown features {c.features!r}: expected 'normalized', 'states' or 'patches'")

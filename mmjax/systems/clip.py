@@ -1,6 +1,6 @@
 """CLIP: two towers that put a picture and its caption in the same place.
 
-    image -> vision transformer -> projection -> unit vector  \
+    image -> vision tower       -> projection -> unit vector  \
                                                                scale * cosine -> which belongs to which?
     text  -> text transformer   -> projection -> unit vector  /
 
@@ -21,10 +21,11 @@ from mmjax.layers.embeddings import PositionEmbedding, TokenEmbedding
 from mmjax.layers.masks import self_attention_mask
 from mmjax.layers.normalization import normalization
 from mmjax.layers.partitioning import dense, named
+from mmjax.layers.resnet import STATISTICS, TRACKED, ResNetConfig
 from mmjax.layers.transformer import Inputs, Stack, TransformerConfig
-from mmjax.layers.vision import VisionConfig, VisionTransformer
+from mmjax.layers.vision import VisionConfig
 from mmjax.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
-from mmjax.systems.system import System
+from mmjax.systems.system import TRAIN, System, Track
 
 LARGEST_LOG_SCALE = math.log(100.0)
 
@@ -36,6 +37,8 @@ class TextConfig:
     Attributes:
       causal: mask the future (CLIP). SigLIP sees the whole row, padding included.
       pool: 'eos' reads the state at the first end-of-text token (CLIP), 'last' at the last position (SigLIP).
+      eos_token: CLIP's own code looks for the largest id of a row, which is its end of text, 49407. A config
+        on Hugging Face that says 2 means the same.
     """
 
     vocabulary_size: int
@@ -74,25 +77,28 @@ class Towers(nn.Module):
 
     def setup(self):
         c = self.config
-        self.vision = VisionTransformer(c.vision)
+        self.vision = c.vision.tower()
         self.text = TextTransformer(c.text)
         if c.vision_projection:
-            self.vision_projection = self._projection(c.vision.transformer, bias=False)
-        self.text_projection = self._projection(c.text.transformer, bias=c.text_projection_bias)
+            self.vision_projection = self._projection(bias=False)
+        if c.text_projection:
+            self.text_projection = self._projection(bias=c.text_projection_bias)
         initial = jnp.log(1 / 0.07) if c.objective == "softmax" else jnp.log(10.0)
         self.logit_scale = self.param("logit_scale", named(nn.initializers.constant(initial)), ())
         if c.objective == "sigmoid":
             self.logit_bias = self.param("logit_bias", named(nn.initializers.constant(-10.0)), ())
 
-    def _projection(self, tower: TransformerConfig, bias: bool) -> nn.Module:
-        return dense(self.config.embedding, ("embed", None), bias=bias, dtype=tower.dtype)
+    def _projection(self, bias: bool) -> nn.Module:
+        c = self.config
+        return dense(c.embedding, ("embed", None), bias=bias, dtype=c.text.transformer.dtype)
 
     def encode_image(self, image: jax.Array) -> jax.Array:
         _, pooled = self.vision(image)
         return _unit(self.vision_projection(pooled) if self.config.vision_projection else pooled)
 
     def encode_text(self, tokens: jax.Array) -> jax.Array:
-        return _unit(self.text_projection(self.text(tokens)))
+        pooled = self.text(tokens)
+        return _unit(self.text_projection(pooled) if self.config.text_projection else pooled)
 
     def __call__(self, image: jax.Array, tokens: jax.Array) -> tuple[jax.Array, jax.Array]:
         return self.encode_image(image), self.encode_text(tokens)
@@ -105,14 +111,22 @@ def _unit(x: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CLIP(System):
-    """A contrastive image-text encoder."""
+    """A contrastive image-text encoder.
+
+    Attributes:
+      embedding: width of the shared space.
+      vision_projection, text_projection: without one, the tower's own pooled feature has that width already.
+      chunk: captions the loss compares with at a time; None for the whole matrix of similarities at once.
+    """
 
     embedding: int
-    vision: VisionConfig
+    vision: VisionConfig | ResNetConfig
     text: TextConfig
     objective: str = "softmax"
     vision_projection: bool = True
+    text_projection: bool = True
     text_projection_bias: bool = False
+    chunk: int | None = None
 
     def __post_init__(self):
         if self.objective not in ("softmax", "sigmoid"):
@@ -123,7 +137,9 @@ class CLIP(System):
         return Towers(self)
 
     def part(self, path):
-        """Published tables count a projection to its tower."""
+        """Published tables count a projection to its tower, and running statistics not at all."""
+        if path.split("/")[-1] in STATISTICS:
+            return None
         tower = path.split("/")[0].removesuffix("_projection")
         return {"vision": "visual", "text": "text"}.get(tower, tower)
 
@@ -133,15 +149,24 @@ class CLIP(System):
         tokens = jnp.zeros((1, self.text.length), jnp.int32)
         return self.module.init(key, image, tokens)["params"]
 
+    def treatments(self):
+        statistics = f".*/({'|'.join(STATISTICS)})"
+        tracked = ((statistics, Track()),) if isinstance(self.vision, ResNetConfig) else ()
+        return (*tracked, (".*", TRAIN))
+
     def loss(self, params, batch, key):
-        image, text = self.module.apply({"params": params}, batch["image"][:, 0], batch["tokens"])
+        images, tokens = batch["image"][:, 0], batch["tokens"]
+        (image, text), tracked = self.module.apply({"params": params}, images, tokens, mutable=[TRACKED])
         scale = jnp.exp(params["logit_scale"])
         if self.objective == "softmax":
-            total, count = softmax_contrastive(image, text, scale)
+            total, count = softmax_contrastive(image, text, scale, chunk=self.chunk)
         else:
-            total, count = sigmoid_contrastive(image, text, scale, params["logit_bias"])
-        found = jnp.argmax(image @ text.T, axis=1) == jnp.arange(len(image))
-        return {"contrastive": (1.0, total, count)}, {"scale": scale, "batch_accuracy": found.mean()}
+            total, count = sigmoid_contrastive(image, text, scale, params["logit_bias"], chunk=self.chunk)
+        outputs = {"scale": scale, **tracked}
+        if self.chunk is None:
+            found = jnp.argmax(image @ text.T, axis=1) == jnp.arange(len(image))
+            outputs["batch_accuracy"] = found.mean()
+        return {"contrastive": (1.0, total, count)}, outputs
 
     def after_update(self, params):
         """Clamps the learned scale to at most 100: after the update, as published, not inside the loss."""
@@ -156,3 +181,16 @@ class CLIP(System):
     def encode_text(self, params, tokens, segment=None):
         """int[B, L] -> unit float32[B, E]. The end-of-text token tells the padding; `segment` is not read."""
         return self.module.apply({"params": params}, tokens, method="encode_text")
+
+    def logits(self, params, image, text):
+        """How well pictures and captions match.
+
+        Args:
+          image, text: float[I, E] and float[T, E] of `encode_image` and `encode_text`; for zero-shot
+            classification, row t of `text` is the unit mean of the captions of class t.
+
+        Returns:
+          float32[I, T]: a softmax over T (CLIP) or a sigmoid (SigLIP) makes them probabilities.
+        """
+        similarity = jnp.einsum("IE,TE->IT", image, text, preferred_element_type=jnp.float32)
+        return jnp.exp(params["logit_scale"]) * similarity + params.get("logit_bias", 0.0)

@@ -13,6 +13,7 @@ V vocabulary.
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +22,14 @@ from flax import linen as nn
 from mmjax.decoding.prompts import continue_prompts
 from mmjax.language.decoder import Decoder, DecoderConfig, empty_memory
 from mmjax.layers import masks
+from mmjax.layers.nfnet import NFNetConfig
 from mmjax.layers.queries import PerceiverResampler, ResamplerConfig
 from mmjax.layers.transformer import Inputs
-from mmjax.layers.vision import VisionConfig, VisionTransformer
-from mmjax.objectives.language import cross_entropy
+from mmjax.layers.vision import VisionConfig
+from mmjax.objectives.language import next_token
 from mmjax.systems.system import FREEZE, TRAIN, Rows, System
+
+CROSS_ATTENTION = r"language/(groups|last)/cross/.*"
 
 
 class FlamingoModule(nn.Module):
@@ -34,7 +38,7 @@ class FlamingoModule(nn.Module):
     config: "Flamingo"
 
     def setup(self):
-        self.vision = VisionTransformer(self.config.vision)
+        self.vision = self.config.vision.tower()
         self.resampler = PerceiverResampler(self.config.resampler)
         self.language = Decoder(self.config.language)
 
@@ -42,8 +46,6 @@ class FlamingoModule(nn.Module):
         """uint8 or standardised float[B, M, H, W, 3] -> float[B, M, Q, D]."""
         batch, media = image.shape[:2]
         features, _ = self.vision(image.reshape(batch * media, *image.shape[2:]))
-        if self.config.vision_is_frozen:
-            features = jax.lax.stop_gradient(features)
         return self.resampler(features.reshape(batch, media, 1, *features.shape[1:]))
 
     def read(self, tokens: jax.Array, inputs: Inputs, memory=None) -> tuple:
@@ -84,14 +86,15 @@ class Flamingo(System):
       stage: what is trained. 'published' freezes the vision encoder and the language model, as the paper
         does with pretrained ones; 'language' freezes the vision encoder only, for a language model that
         starts from nothing.
-      trained_rows: token rows [start, stop) trained although the language model is frozen (`<image>`, ...).
+      trained_rows: token rows [start, stop) trained although the language model is frozen (`<image>`, ...);
+        None for none. The rows of `language.added_tokens` are trained in any case.
     """
 
-    vision: VisionConfig
+    vision: VisionConfig | NFNetConfig
     resampler: ResamplerConfig
     language: DecoderConfig
     stage: str = "published"
-    trained_rows: tuple[int, int] = (3, 4)
+    trained_rows: tuple[int, int] | None = (3, 4)
     image_token: int = 3
     eos_token: int = 2
     pad_token: int = 0
@@ -100,26 +103,29 @@ class Flamingo(System):
         if self.stage not in ("published", "language"):
             raise ValueError(f"model.stage is {self.stage!r}: expected 'published' or 'language'")
 
-    vision_is_frozen = True  # in every stage
-
     @property
     def module(self) -> FlamingoModule:
         return FlamingoModule(self)
 
+    def part(self, path):
+        return "cross_attention" if re.fullmatch(CROSS_ATTENTION, path) else super().part(path)
+
     def treatments(self):
-        added = ((r"vision/.*", FREEZE), (r"resampler/.*|language/groups/cross/.*", TRAIN))
+        new = rf"resampler/.*|{CROSS_ATTENTION}|language/added_.*"
+        added = ((r"vision/.*", FREEZE), (new, TRAIN))
         if self.stage == "language":
             return (*added, (".*", TRAIN))
-        start, stop = self.trained_rows
-        return (*added, (r"language/tokens/table", Rows(start=start, stop=stop)), (".*", FREEZE))
+        if self.trained_rows is not None:
+            start, stop = self.trained_rows
+            added = (*added, (r"language/tokens/table", Rows(start=start, stop=stop)))
+        return (*added, (".*", FREEZE))
 
     def per_feature(self, looks_at: jax.Array) -> jax.Array:
         """Media mask bool[B, L, M] -> mask over their features bool[B, L, M * Q]."""
         return jnp.repeat(looks_at, self.resampler.queries, axis=-1)
 
     def init(self, key):
-        size, length = self.vision.image_size, self.language.context_length
-        tokens = jnp.zeros((1, length), jnp.int32)
+        size, tokens = self.vision.image_size, jnp.zeros((1, 1), jnp.int32)
         image, valid = jnp.zeros((1, 1, size, size, 3), jnp.uint8), jnp.ones((1, 1), bool)
         return self.module.init(key, tokens, tokens, tokens, tokens, image, valid)["params"]
 
@@ -127,9 +133,7 @@ class Flamingo(System):
         """Next-token loss on `targets` given `tokens` and `image`; arguments as in the batch contract."""
         names = ("tokens", "positions", "block_start", "segment", "image", "image_valid")
         logits = self.module.apply({"params": params}, *(batch[name] for name in names))
-        total, count = cross_entropy(logits, batch["targets"])
-        right = (jnp.argmax(logits, axis=-1) == batch["targets"]).sum()
-        return {"next_token": (1.0, total, count)}, {"token_accuracy": right / jnp.maximum(count, 1)}
+        return next_token(logits, batch["targets"])
 
     def states(self, params, tokens, segment):
         """Final states of text without pictures: int[B, L] twice -> float[B, L, D]."""

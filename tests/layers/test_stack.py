@@ -72,13 +72,14 @@ def test_fresh_cross_attention_leaves_a_decoder_as_it_was_to_the_bit():
     np.testing.assert_array_equal(actual, expected)
 
 
-def test_cross_every_must_divide_the_depth():
+def test_a_group_of_layers_must_fit_into_the_depth():
     with pytest.raises(UserError, match=r"cross_every = 3 .* depth = 4"):
         DecoderConfig(
             vocabulary_size=11,
             context_length=6,
             transformer=TransformerConfig(depth=4, **SIZES),
             cross_every=3,
+            cross_first=2,
         )
 
 

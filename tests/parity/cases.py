@@ -21,7 +21,6 @@ from mmjax.layers.transformer import Block, Inputs, TransformerConfig
 from mmjax.layers.vision import VisionConfig
 from mmjax.objectives.language import cross_entropy
 from mmjax.systems.clip import CLIP, TextConfig
-from mmjax.systems.diffusion_decoder import Denoiser, DenoiserConfig
 from mmjax.systems.flamingo import Flamingo
 
 Outputs = dict[str, jax.Array]
@@ -95,28 +94,9 @@ def time_embedding(sizes, **options):
     return Case(module=module, run=lambda apply, i: {"y": apply(i["time"])}, table=dit_names.TIME_EMBEDDING)
 
 
-def dit(sizes, **options):
-    transformer = TransformerConfig(
-        depth=sizes["depth"], width=sizes["width"], heads=sizes["heads"], epsilon=1e-6, **options
-    )
-    module = Denoiser(
-        DenoiserConfig(
-            image_size=sizes["size"],
-            patch=sizes["patch"],
-            channels=sizes["channels"],
-            transformer=transformer,
-        )
-    )
+def contrastive(system: CLIP, table, depth) -> Case:
+    """Both unit features and the loss of float pictures and tokens."""
 
-    def run(apply, i):
-        one_hot = jax.nn.one_hot(i["label"], sizes["classes"] + 1)  # the last row is the null class
-        nothing_dropped = jnp.zeros(len(one_hot), bool)
-        return {"y": apply(i["image"], i["time"], one_hot, None, nothing_dropped)}
-
-    return Case(module=module, run=run, table=dit_names.DIT, depth=sizes["depth"])
-
-
-def _contrastive(system: CLIP, table, depth) -> Case:
     def run(apply, i):
         image, text = apply(i["image"], i["tokens"])
         batch = {"image": i["image"][:, None], "tokens": i["tokens"]}
@@ -153,29 +133,34 @@ def clip(sizes, **options):
             transformer=tower(sizes["width"]),
         ),
     )
-    return _contrastive(system, clip_names.CLIP, sizes["depth"])
+    return contrastive(system, clip_names.CLIP, sizes["depth"])
 
 
 def siglip(sizes, **options):
-    width = sizes["width"]
-    tower = TransformerConfig(
-        depth=sizes["depth"], width=width, heads=sizes["heads"], mlp_width=2 * width, epsilon=1e-6, **options
-    )
+    def tower(width):
+        shape = dict(depth=sizes["depth"], width=width, heads=sizes["heads"], mlp_width=2 * width)
+        return TransformerConfig(**shape, epsilon=1e-6, **options)
+
     system = CLIP(
         objective="sigmoid",
-        embedding=width,
+        embedding=sizes["vision"],
         vision_projection=False,
         text_projection_bias=True,
-        vision=VisionConfig(image_size=sizes["size"], patch=sizes["patch"], pool="map", transformer=tower),
+        vision=VisionConfig(
+            image_size=sizes["size"],
+            patch=sizes["patch"],
+            pool="map",
+            transformer=tower(sizes["vision"]),
+        ),
         text=TextConfig(
             vocabulary_size=sizes["vocabulary"],
             length=sizes["length"],
             causal=False,
             pool="last",
-            transformer=tower,
+            transformer=tower(sizes["width"]),
         ),
     )
-    return _contrastive(system, clip_names.SIGLIP, sizes["depth"])
+    return contrastive(system, clip_names.SIGLIP, sizes["depth"])
 
 
 LLAMA = dict(
@@ -195,7 +180,7 @@ def _decode(module: Decoder, tokens, segment):
     return module.logits(module(module.embed(tokens), inputs)[0])
 
 
-def _language(sizes, table, *, context_length=0, transformer, **fields) -> Case:
+def language_case(sizes, table, *, context_length=0, transformer, **fields) -> Case:
     module = Decoder(
         DecoderConfig(
             vocabulary_size=sizes["vocabulary"],
@@ -217,18 +202,18 @@ def _language(sizes, table, *, context_length=0, transformer, **fields) -> Case:
 
 def llama(sizes, **options):
     transformer = LLAMA | dict(kv_heads=sizes["kv_heads"], mlp_width=sizes["mlp_width"]) | options
-    return _language(sizes, language_names.LLAMA, tied=False, transformer=transformer)
+    return language_case(sizes, language_names.LLAMA, tied=False, transformer=transformer)
 
 
 def qwen3(sizes, **options):
     heads = dict(kv_heads=sizes["kv_heads"], head_dim=sizes["head_dim"], qk_norm="rms")
     transformer = LLAMA | heads | dict(mlp_width=sizes["mlp_width"]) | options
-    return _language(sizes, language_names.QWEN3, transformer=transformer)
+    return language_case(sizes, language_names.QWEN3, transformer=transformer)
 
 
 def gpt2(sizes, **options):
     length = sizes["length"] + 3
-    return _language(
+    return language_case(
         sizes, language_names.GPT2, learned_positions=True, context_length=length, transformer=options
     )
 
@@ -310,9 +295,22 @@ def idefics_resampler(sizes, **options):
 
 
 def idefics(sizes, **options):
-    """`Flamingo` from the features of its vision encoder on."""
     system = Flamingo(
-        vision=VisionConfig(image_size=8, patch=8, transformer=TransformerConfig(depth=1, width=8, heads=1)),
+        vision=VisionConfig(
+            image_size=sizes["size"],
+            patch=sizes["patch"],
+            pre_norm=True,
+            patch_bias=False,
+            features="states",
+            transformer=TransformerConfig(
+                depth=sizes["vision_depth"],
+                width=sizes["vision"],
+                heads=sizes["vision_heads"],
+                mlp_width=2 * sizes["vision"],
+                activation="gelu",
+                **options,
+            ),
+        ),
         resampler=_idefics_resampler(
             sizes["queries"],
             depth=sizes["resampler_depth"],
@@ -323,6 +321,7 @@ def idefics(sizes, **options):
         ),
         language=DecoderConfig(
             vocabulary_size=sizes["vocabulary"],
+            added_tokens=sizes["added"],
             context_length=sizes["length"],
             tied=False,
             transformer=TransformerConfig(
@@ -333,24 +332,21 @@ def idefics(sizes, **options):
                 **LLAMA | options,
             ),
             cross_every=sizes["every"],
-            cross=_idefics_cross(sizes),
+            cross=_idefics_cross(sizes, gate="tanh"),
         ),
+        image_token=sizes["vocabulary"] + sizes["added"] - 1,
     )
 
-    def read(module, i):
+    def run(apply, i):
         tokens = i["tokens"]
         ones, positions = jnp.ones_like(tokens), jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
-        inputs = module.inputs(tokens, positions, ones, ones, jnp.ones(i["media"].shape[:2], bool))
-        media = module.resampler(i["media"][:, :, None])
-        inputs = inputs._replace(context=media.reshape(len(media), -1, media.shape[-1]))
-        return module.logits(module.read(tokens, inputs)[0])
-
-    def run(apply, i):
-        logits = apply(i, method=read)
+        valid = jnp.ones(i["image"].shape[:2], bool)
+        logits = apply(tokens, positions, ones, ones, i["image"], valid)
         total, count = cross_entropy(logits, i["targets"])
         return {"logits": logits, "loss": total / count}
 
-    return Case(module=system.module, run=run, table=flamingo_names.IDEFICS, depth=sizes["depth"])
+    table = flamingo_names.IDEFICS | {"vision/norm": None}
+    return Case(module=system.module, run=run, table=table, depth=sizes["depth"])
 
 
 CASES = {
@@ -373,6 +369,5 @@ CASES = {
         dinov2_layer,
         dit_block,
         time_embedding,
-        dit,
     )
 }

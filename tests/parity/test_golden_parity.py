@@ -3,13 +3,17 @@
 import functools
 from pathlib import Path
 
+import cases
+import cases_clip
+import cases_diffusion
+import cases_language
 import chex
 import pytest
-from cases import CASES
 from compare import errors, evaluate, tolerances
 
 from tools.golden.recording import Recording
 
+CASES = cases.CASES | cases_clip.CASES | cases_diffusion.CASES | cases_language.CASES
 GOLDEN = Path(__file__).parent / "golden"
 LOOPS = [  # how the same stack may run
     ("llama", dict(unroll=8)),

@@ -1,5 +1,7 @@
 """The references rebuilt now, with other seeds and shapes than the committed recordings."""
 
+from importlib.util import find_spec
+
 import pytest
 
 pytestmark = pytest.mark.parity
@@ -7,8 +9,11 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("diffusers")
 
+import cases  # noqa: E402
+import cases_clip  # noqa: E402
+import cases_diffusion  # noqa: E402
+import cases_language  # noqa: E402
 import numpy as np  # noqa: E402
-from cases import CASES  # noqa: E402
 from compare import errors, evaluate, tolerances  # noqa: E402
 
 from mmjax.layers import masks  # noqa: E402
@@ -20,7 +25,7 @@ OTHER_SIZES = {
     "clip_layer": dict(batch=1, length=9, width=40, heads=5, mlp_width=72),
     "clip": dict(batch=5, size=24, patch=8, width=32, vision=48, depth=3, heads=4, length=9, embedding=20),
     "siglip_layer": dict(batch=3, length=4, width=48, heads=2, mlp_width=56),
-    "siglip": dict(batch=4, size=24, patch=8, width=32, depth=3, heads=4, length=9),
+    "siglip": dict(batch=4, size=26, patch=8, width=32, vision=48, depth=3, heads=4, length=9),
     "llama": dict(batch=3, length=11, vocabulary=50, width=48, depth=4, heads=6, kv_heads=2, mlp_width=64),
     "qwen3": dict(batch=3, length=9, width=40, depth=3, heads=6, kv_heads=3, head_dim=10, mlp_width=24),
     "gpt2": dict(batch=3, length=12, width=36, depth=3, heads=6),
@@ -37,20 +42,25 @@ OTHER_SIZES = {
     "idefics": dict(
         batch=3,
         length=12,
+        added=4,
         width=32,
         depth=6,
         heads=4,
         every=3,
         media=3,
-        features=4,
+        size=12,
+        vision=24,
+        vision_depth=2,
+        vision_heads=3,
         resampler_depth=2,
         queries=2,
     ),
     "dinov2_layer": dict(batch=1, length=10, width=24, heads=6, mlp_ratio=3),
     "dit_block": dict(batch=3, length=9, width=40, heads=5),
     "time_embedding": dict(batch=7, width=10, frequencies=256),
-    "dit": dict(batch=3, size=12, patch=4, channels=4, width=24, depth=3, heads=3, classes=7),
 }
+CASES = cases.CASES | cases_clip.CASES | cases_diffusion.CASES | cases_language.CASES
+OTHER_SIZES |= cases_clip.OTHER_SIZES | cases_diffusion.OTHER_SIZES | cases_language.OTHER_SIZES
 
 
 @pytest.mark.parametrize("seed", [11, 12])
@@ -58,6 +68,8 @@ OTHER_SIZES = {
 def test_forward_and_gradients(name, seed):
     if name in NEEDS_OPEN_FLAMINGO:
         pytest.importorskip("einops_exts")
+    if name in cases_clip.NEEDS and find_spec(cases_clip.NEEDS[name]) is None:
+        pytest.skip(f"needs {cases_clip.NEEDS[name]}")
     recording = REFERENCES[name](seed, **OTHER_SIZES[name])
     case = CASES[name](recording.sizes)
     forward, gradients = errors(recording, *evaluate(case, recording))

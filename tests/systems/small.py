@@ -58,6 +58,17 @@ def perturbed(system, seed=0, scale=0.3):
     return jax.tree.unflatten(structure, noisy)
 
 
+def random_parameters(system, seed=0, scale=0.3):
+    """Parameters of the right shapes, nothing compiled: scales around one, everything else around zero."""
+    random = np.random.default_rng(seed)
+
+    def leaf(path, shape):
+        return np.float32(path[-1].key == "scale") + scale * random.standard_normal(shape.shape, np.float32)
+
+    shapes = nn.meta.unbox(jax.eval_shape(system.init, jax.random.key(0)))
+    return jax.device_put(jax.tree_util.tree_map_with_path(leaf, shapes))
+
+
 def batch(tokens, *, media=2, valid=None, seed=0):
     """A batch around tokens [B, L]; 0 is padding. Targets are the next tokens."""
     tokens = np.asarray(tokens, np.int32)

@@ -5,12 +5,14 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from small import FLAMINGO, batch, fresh, perturbed
+from small import FLAMINGO, VOCABULARY, batch, fresh, perturbed
 
+from mmjax.cli.parameters import count
 from mmjax.language.decoder import Decoder
 from mmjax.layers.masks import self_attention_mask
 from mmjax.layers.transformer import Inputs
-from mmjax.systems.system import FREEZE, Rows
+from mmjax.systems import sizes
+from mmjax.systems.system import FREEZE, TRAIN, Rows
 from mmjax.training.optimizers import treat
 
 IMAGE = 3
@@ -27,13 +29,16 @@ def params():
     return perturbed(FLAMINGO)
 
 
-def test_at_initialisation_it_is_its_language_model_to_the_bit():
-    params = fresh(FLAMINGO)
+@pytest.mark.parametrize("every", [2, 3])  # two whole groups; one, and a layer over
+def test_at_initialisation_it_is_its_language_model_to_the_bit(every):
+    system = dataclasses.replace(FLAMINGO, language=dataclasses.replace(FLAMINGO.language, cross_every=every))
+    params = fresh(system)
     b = batch([[1, IMAGE, 10, 11, IMAGE, 12, 13, 14, 15, 16, 17, 2]] * 2)
     language = dict(params["language"])
-    grouped = language.pop("groups")["stack"]
-    # The same layers, in one stack of four instead of two groups of two behind a cross-attention each.
-    language["stack"] = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), grouped)
+    # The same layers, in one stack of four instead of groups behind a cross-attention each.
+    grouped = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), language.pop("groups")["stack"])
+    last = [language.pop("last")["stack"]] if "last" in language else []
+    language["stack"] = jax.tree.map(lambda *x: np.concatenate(x), grouped, *last)
     alone = Decoder(dataclasses.replace(FLAMINGO.language, cross_every=0))
 
     def run(module):
@@ -41,7 +46,35 @@ def test_at_initialisation_it_is_its_language_model_to_the_bit():
         return module.logits(module(module.embed(b["tokens"]), inputs)[0])
 
     text_only = jax.jit(lambda p: alone.apply({"params": p}, method=run))(language)
-    np.testing.assert_array_equal(logits(params, b), text_only)
+    seeing = jax.jit(lambda p: system.module.apply({"params": p}, *(b[name] for name in NAMES)))(params)
+    np.testing.assert_array_equal(seeing, text_only)
+
+
+@pytest.mark.parametrize(
+    ("family", "size", "parts"),
+    [
+        ("flamingo", "3B", dict(cross_attention=1_157_627_904, resampler=169_967_616, vision=435_286_116)),
+        ("flamingo", "9B", dict(cross_attention=1_803_550_720, resampler=169_967_616)),
+        ("flamingo", "80B", dict(cross_attention=8_355_053_568, resampler=169_967_616)),
+        (
+            "idefics",
+            "9B",
+            dict(
+                vision=630_766_080,
+                resampler=125_961_984,
+                cross_attention=1_434_519_568,
+                language=6_738_432_000,
+                total=8_929_679_632,
+            ),
+        ),
+        ("openflamingo", "3B-adapters", dict(cross_attention=24 * 36_708_354, resampler=63_019_008)),
+        ("openflamingo", "4B", dict(cross_attention=16 * 56_109_058, language=2_775_864_320)),
+        ("openflamingo", "9B-adapters", dict(cross_attention=8 * 139_476_994, resampler=63_019_008)),
+    ],
+)
+def test_published_sizes_are_exact_part_by_part(family, size, parts):
+    counts = count(sizes.load(family, size))
+    assert {**counts["parts"], "total": counts["total"]}.items() >= parts.items()
 
 
 def changed_positions(params, before, after):
@@ -144,6 +177,15 @@ def test_the_published_stage_freezes_what_the_paper_freezes():
     for path, treatment in by_path.items():
         new = path.startswith(("resampler", "language/groups/cross")) or path == "language/tokens/table"
         assert (treatment != FREEZE) == new, path
+
+
+def test_added_tokens_are_trained_where_the_vocabulary_is_frozen():
+    language = dataclasses.replace(FLAMINGO.language, tied=False, added_tokens=2)
+    system = dataclasses.replace(FLAMINGO, language=language, trained_rows=None, image_token=VOCABULARY + 1)
+    treatments = treat(system.treatments(), jax.eval_shape(system.init, jax.random.key(0)))
+    language = {path[1]: treatment for path, treatment in treatments.items() if path[0] == "language"}
+    assert language["added_tokens"] == language["added_head"] == TRAIN
+    assert language["tokens"] == language["head"] == FREEZE
 
 
 def test_gates_start_where_they_are_told():

@@ -87,19 +87,33 @@ def clip(
 
 
 @reference
-def siglip(record, seed, batch=3, size=8, patch=4, width=12, depth=2, heads=2, length=6, vocabulary=24):
-    """Both towers, the attention-pooling head and the sigmoid loss; the text tower sees its padding."""
-    shared = dict(
-        hidden_size=width,
-        intermediate_size=2 * width,
-        num_hidden_layers=depth,
-        num_attention_heads=heads,
-        attn_implementation="eager",
-    )
+def siglip(
+    record,
+    seed,
+    batch=3,
+    size=9,
+    patch=4,
+    width=12,
+    vision=16,
+    depth=2,
+    heads=2,
+    length=6,
+    vocabulary=24,
+):
+    """Both towers, the attention-pooling head and the sigmoid loss; the text tower sees its padding.
+
+    The text tower is narrower than the space, as SigLIP 2's g-opt has it, and the picture holds pixels that
+    fill no patch, as at SigLIP's So400m/14 of 384 pixels.
+    """
+
+    def shared(width):
+        shape = dict(hidden_size=width, intermediate_size=2 * width)
+        return shape | dict(num_hidden_layers=depth, num_attention_heads=heads, attn_implementation="eager")
+
     text = transformers.SiglipTextConfig(
-        vocab_size=vocabulary, max_position_embeddings=length, projection_size=width, **shared
+        vocab_size=vocabulary, max_position_embeddings=length, projection_size=vision, **shared(width)
     )
-    vision = transformers.SiglipVisionConfig(image_size=size, patch_size=patch, **shared)
+    vision = transformers.SiglipVisionConfig(image_size=size, patch_size=patch, **shared(vision))
     config = transformers.SiglipConfig(text_config=text.to_dict(), vision_config=vision.to_dict())
     config._attn_implementation = "eager"
     return record(

@@ -11,8 +11,6 @@ from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
 
 from tools.golden.reference import additive, arrays, integers, reference
 
-IMAGE = 3  # the marker's token id in mmjax
-
 
 def layers():
     """OpenFlamingo's module of layers; importing its package would ask for open_clip and more."""
@@ -71,12 +69,8 @@ def _idefics(width, heads, mlp_width, vision, **fields):
         num_attention_heads=heads,
         intermediate_size=mlp_width,
         qk_layer_norms=True,
-        alpha_type="vector",
         dropout=0.0,
-        vision_config=dict(
-            embed_dim=vision, image_size=8, patch_size=4, num_hidden_layers=1, num_attention_heads=2
-        ),
-        **fields,
+        **dict(alpha_type="vector", vision_config=dict(embed_dim=vision)) | fields,
     )
     config._attn_implementation = "eager"
     return config
@@ -121,32 +115,49 @@ def idefics(
     batch=2,
     length=8,
     vocabulary=30,
+    added=2,
     width=16,
     depth=4,
     heads=2,
     mlp_width=24,
     every=2,
     media=2,
-    features=5,
+    size=8,
+    patch=4,
     vision=12,
+    vision_depth=1,
+    vision_heads=2,
     resampler_depth=1,
     resampler_heads=2,
     resampler_head_dim=8,
     queries=3,
 ):
-    """Flamingo as a whole behind its vision encoder: resampler, gated cross-attention, Llama, loss."""
+    """A whole Flamingo: pictures, resampler, gated cross-attention, Llama with added tokens, loss.
+
+    The loss is of the logits of all tokens, as in the original training code: the port cuts rows of
+    `vocab_size` from logits that have columns for the added tokens too, which fails or misaligns them.
+    """
     config = _idefics(
         width,
         heads,
         mlp_width,
         vision,
+        alpha_type="float",
         vocab_size=vocabulary,
-        additional_vocab_size=0,
+        additional_vocab_size=added,
         num_hidden_layers=depth,
         cross_layer_interval=every,
         use_resampler=True,
         pad_token_id=None,
         tie_word_embeddings=False,
+        vision_config=dict(
+            embed_dim=vision,
+            image_size=size,
+            patch_size=patch,
+            num_hidden_layers=vision_depth,
+            num_attention_heads=vision_heads,
+            intermediate_size=2 * vision,
+        ),
         perceiver_config=dict(
             resampler_depth=resampler_depth,
             resampler_n_heads=resampler_heads,
@@ -155,30 +166,29 @@ def idefics(
             qk_layer_norms_perceiver=True,
         ),
     )
-    markers = _markers(seed, batch, length, media)
-    tokens = np.where(markers, IMAGE, integers(seed, IMAGE + 1, vocabulary, batch, length))
+    image = vocabulary + added - 1  # the marker is the last of the added tokens
+    tokens = integers(seed, 0, image, batch, length)
+    tokens[:, -2] = vocabulary
+    tokens = np.where(_markers(seed, batch, length, media), image, tokens)
     targets = np.roll(tokens, -1, axis=1)
     targets[:, -1] = -1
 
     def run(forward, i):
-        seen = (i["tokens"] == IMAGE).cumsum(1)[:, :, None] == torch.arange(1, media + 1)
-        labels = torch.roll(i["targets"], 1, dims=1)
+        seen = (i["tokens"] == image).cumsum(1)[:, :, None] == torch.arange(1, media + 1)
         out = forward(
             input_ids=i["tokens"],
-            image_encoder_embeddings=i["media"],
+            pixel_values=i["image"].permute(0, 1, 4, 2, 3),
             image_attention_mask=seen.long(),
-            labels=torch.where(labels < 0, -100, labels),
             use_cache=False,
         )
-        return {"logits": out.logits, "loss": out.loss}
+        loss = torch.nn.functional.cross_entropy(
+            out.logits.flatten(0, 1), i["targets"].flatten(), ignore_index=-1
+        )
+        return {"logits": out.logits, "loss": loss}
 
     return record(
         transformers.IdeficsForVisionText2Text(config),
-        {
-            "tokens": tokens,
-            "targets": targets,
-            "media": arrays(seed)(batch, media, features, vision),
-        },
+        {"tokens": tokens, "targets": targets, "image": arrays(seed)(batch, media, size, size, 3)},
         run,
-        drop=("model.vision_model.",),
+        drop=("model.vision_model.post_layernorm.",),  # of the pooled feature, which nothing reads
     )

@@ -1,4 +1,6 @@
-"""Llama, Qwen3 (qk-norm) and GPT-2 of transformers; layers of BERT and Chameleon for their block orders."""
+"""Llama, Qwen3 (qk-norm), GPT-2, OPT of transformers; layers of BERT and Chameleon for their block orders."""
+
+import dataclasses
 
 import numpy as np
 import torch
@@ -51,6 +53,44 @@ def llama(
 
 
 @reference
+def llama_stretched(
+    record,
+    seed,
+    batch=2,
+    length=12,
+    vocabulary=30,
+    width=32,
+    depth=1,
+    heads=2,
+    kv_heads=1,
+    mlp_width=24,
+    factor=4.0,
+    original_length=64,
+):
+    """Llama 3.2: a tied head, and rotary frequencies stretched in part; some stay, some turn slower."""
+    config = transformers.LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=mlp_width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        rope_parameters=dict(
+            rope_type="llama3",
+            rope_theta=10000.0,
+            factor=factor,
+            low_freq_factor=1.0,
+            high_freq_factor=4.0,
+            original_max_position_embeddings=original_length,
+        ),
+        tie_word_embeddings=True,
+        attn_implementation="eager",
+        pad_token_id=None,
+    )
+    return record(transformers.LlamaForCausalLM(config), _text(seed, batch, length, vocabulary), _language)
+
+
+@reference
 def qwen3(
     record,
     seed,
@@ -94,6 +134,78 @@ def gpt2(record, seed, batch=2, length=7, vocabulary=30, width=20, depth=2, head
         eos_token_id=None,
     )
     return record(transformers.GPT2LMHeadModel(config), _text(seed, batch, length, vocabulary), _language)
+
+
+def _separate(weights, heads):
+    """Queries, keys and values apart; GPT-NeoX joins the three of each head."""
+    apart = {}
+    for name, value in weights.items():
+        if "query_key_value" in name:
+            joined = value.reshape(heads, 3, -1, *value.shape[1:])
+            for part, own in enumerate(("query", "key", "value")):
+                own_name = name.replace("query_key_value", own)
+                apart[own_name] = joined[:, part].reshape(-1, *value.shape[1:])
+        else:
+            apart[name] = value
+    return apart
+
+
+@reference
+def gpt_neox(record, seed, batch=2, length=7, vocabulary=30, width=20, depth=2, heads=2):
+    """RedPajama-INCITE, the language model of OpenFlamingo-4B: all channels turn, residuals in sequence."""
+    config = transformers.GPTNeoXConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        rope_parameters=dict(rope_type="default", rope_theta=10000.0, partial_rotary_factor=1.0),
+        use_parallel_residual=False,
+        attn_implementation="eager",
+        pad_token_id=None,
+    )
+    text = _text(seed, batch, length, vocabulary)
+    recording = record(transformers.GPTNeoXForCausalLM(config), text, _language)
+    return dataclasses.replace(
+        recording,
+        weights=_separate(recording.weights, heads),
+        weight_gradients=_separate(recording.weight_gradients, heads),
+    )
+
+
+def _opt(seed, batch, length, vocabulary, width, depth, heads, **fields):
+    config = transformers.OPTConfig(
+        vocab_size=vocabulary,
+        max_position_embeddings=length + 1,
+        hidden_size=width,
+        ffn_dim=2 * width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        attn_implementation="eager",
+        dropout=0.0,
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
+        **fields,
+    )
+    return transformers.OPTForCausalLM(config), _text(seed, batch, length, vocabulary)
+
+
+@reference
+def opt(record, seed, batch=2, length=7, vocabulary=30, width=20, depth=2, heads=4):
+    """Learned positions behind two unused rows, ReLU, a tied head."""
+    text = dict(batch=batch, length=length, vocabulary=vocabulary)
+    model, inputs = _opt(seed, **text, width=width, depth=depth, heads=heads, word_embed_proj_dim=width)
+    return record(model, inputs, _language)
+
+
+@reference
+def opt_post(record, seed, batch=2, length=7, vocabulary=30, width=20, depth=2, heads=4, embedding_width=12):
+    """OPT-350M: norms behind the residuals, none at the end, and a token table narrower than the layers."""
+    text = dict(batch=batch, length=length, vocabulary=vocabulary)
+    fields = dict(word_embed_proj_dim=embedding_width, do_layer_norm_before=False)
+    model, inputs = _opt(seed, **text, width=width, depth=depth, heads=heads, **fields)
+    return record(model, inputs, _language)
 
 
 @reference

@@ -1,12 +1,13 @@
 """Writes the golden files: `python -m tools.golden.make [name ...]`, from the root of the repository.
 
-Needs the `parity` extra, and for OpenFlamingo `pip install --no-deps open_flamingo einops einops_exts`.
+Needs the `parity` extra, and for OpenFlamingo `pip install --no-deps open_flamingo einops einops_exts`,
+for OpenAI's layout of CLIP and NFNets `pip install --no-deps open_clip_torch timm`.
 """
 
 import sys
 from pathlib import Path
 
-from tools.golden import clip, flamingo, language, vision
+from tools.golden import autoencoder, clip, clip_openai, flamingo, language, nfnet, vision
 
 DIRECTORY = Path(__file__).parents[2] / "tests" / "parity" / "golden"
 LARGEST = 300_000  # bytes
@@ -18,9 +19,16 @@ REFERENCES = {
         clip.clip,
         clip.siglip_layer,
         clip.siglip,
+        clip_openai.open_clip,
+        clip_openai.clip_resnet,
+        nfnet.nfnet,
         language.llama,
+        language.llama_stretched,
         language.qwen3,
         language.gpt2,
+        language.gpt_neox,
+        language.opt,
+        language.opt_post,
         language.bert_layer,
         language.chameleon_swin_layer,
         flamingo.open_flamingo_cross,
@@ -32,6 +40,7 @@ REFERENCES = {
         vision.dit_block,
         vision.time_embedding,
         vision.dit,
+        autoencoder.autoencoder,
     )
 }
 

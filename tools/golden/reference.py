@@ -25,7 +25,8 @@ def record(
 ) -> Recording:
     """Evaluates `module` once, forward and backward, in float32.
 
-    Noise is added to every parameter, so that gates, norms and heads that start at zero or one take part.
+    Noise is added to every parameter, so that gates, norms and heads that start at zero or one take part, and
+    to the running moments of batch norms, which count as weights without a gradient.
 
     Args:
       inputs: NumPy arrays; the floating-point ones are differentiated.
@@ -40,6 +41,12 @@ def record(
             scale = 0.3 if value.ndim < 2 or value.numel() == value.shape[-1] else 0.1
             change = torch.from_numpy(noise.standard_normal(tuple(value.shape), np.float32))
             weights[name] = (value.detach().float() + scale * change).requires_grad_()
+    for name, value in module.named_buffers():
+        change = torch.from_numpy(noise.standard_normal(tuple(value.shape), np.float32))
+        if name.endswith("running_mean"):
+            weights[name] = value + 0.3 * change
+        elif name.endswith("running_var"):
+            weights[name] = value * torch.exp(0.3 * change)
     tensors = {name: torch.from_numpy(np.array(value)) for name, value in inputs.items()}
     differentiable = {name: t.requires_grad_() for name, t in tensors.items() if t.is_floating_point()}
 
@@ -55,7 +62,7 @@ def record(
     objective = (
         outputs["loss"] if "loss" in outputs else sum((cotangents[k] * outputs[k]).sum() for k in outputs)
     )
-    leaves = {**weights, **differentiable}
+    leaves = {**{name: w for name, w in weights.items() if w.requires_grad}, **differentiable}
     gradients = dict(zip(leaves, torch.autograd.grad(objective, list(leaves.values())), strict=True))
     return Recording(
         sizes=sizes,
@@ -63,7 +70,9 @@ def record(
         inputs=_numpy(tensors),
         outputs=_numpy(outputs),
         cotangents=_numpy(cotangents),
-        weight_gradients=_numpy({name: gradients[name] for name in weights}),
+        weight_gradients=_numpy(
+            {name: gradients.get(name, torch.zeros_like(weights[name])) for name in weights}
+        ),
         input_gradients=_numpy({name: gradients[name] for name in differentiable}),
     )
 

@@ -66,17 +66,18 @@ def time_embedding(record, seed, batch=4, width=24, frequencies=32):
 
 
 @reference
-def dit(record, seed, batch=2, size=8, patch=2, channels=3, width=16, depth=2, heads=2, classes=5):
+def dit(record, seed, batch=2, size=8, patch=2, channels=4, width=12, depth=2, heads=2, classes=5):
     """The whole transformer: patches, fixed sine-cosine positions, time and class, blocks, output layer.
 
-    Two things differ from diffusers' defaults to match DiT itself: the time and class embedding is shared by
-    all blocks, and its frequencies are not shifted.
+    It answers with twice the channels, for noise and variance. Where diffusers' port differs from DiT's own
+    code the latter is followed: the time and class embedding is shared by all blocks, its frequencies are not
+    shifted, and all norms have epsilon 1e-6. One row has the null class.
     """
     model = diffusers.DiTTransformer2DModel(
         num_attention_heads=heads,
         attention_head_dim=width // heads,
         in_channels=channels,
-        out_channels=channels,
+        out_channels=2 * channels,
         num_layers=depth,
         sample_size=size,
         patch_size=patch,
@@ -94,12 +95,14 @@ def dit(record, seed, batch=2, size=8, patch=2, channels=3, width=16, depth=2, h
             f"transformer_blocks.{b}.norm1.emb.{n}": w for b in blocks for n, w in embedding.items()
         }
 
+    label = integers(seed, 0, classes, batch)
+    label[-1] = classes
     return record(
         model,
         {
             "image": arrays(seed)(batch, size, size, channels),
             "time": integers(seed, 0, 1000, batch).astype("float32") / 1000,
-            "label": integers(seed, 0, classes, batch),
+            "label": label,
         },
         lambda forward, i: {
             "y": forward(

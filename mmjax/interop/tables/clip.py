@@ -1,6 +1,6 @@
 """CLIP and SigLIP, as Hugging Face lays them out."""
 
-from mmjax.interop.names import conv, projections, split, under
+from mmjax.interop.names import At, conv, projections, split, under
 
 LAYER = {
     "self_norm": "layer_norm1",
@@ -15,7 +15,7 @@ _TEXT_TOWER = {
     **under("stack/layers", LAYER, "encoder.layers.{}."),
     "norm": "final_layer_norm",
 }
-_VISION_TOWER = {
+VISION_TOWER = {
     "patch_embed/projection": conv("embeddings.patch_embedding"),
     "positions": "embeddings.position_embedding",
     **under("stack/layers", LAYER, "encoder.layers.{}."),
@@ -23,8 +23,8 @@ _VISION_TOWER = {
 }
 CLIP = {
     **under("text", _TEXT_TOWER, "text_model."),
-    **under("vision", _VISION_TOWER, "vision_model."),
-    "vision/class_token": "vision_model.embeddings.class_embedding",
+    **under("vision", VISION_TOWER, "vision_model."),
+    "vision/class_token": At("vision_model.embeddings.class_embedding", shape=(-1,)),
     "vision/pre_norm": "vision_model.pre_layrnorm",
     "vision_projection": "visual_projection",
     "text_projection": "text_projection",
@@ -42,9 +42,9 @@ _MAP_HEAD = {
 }
 SIGLIP = {
     **under("text", _TEXT_TOWER, "text_model."),
-    **under("vision", _VISION_TOWER, "vision_model."),
+    **under("vision", VISION_TOWER, "vision_model."),
     **under("vision/head", _MAP_HEAD, "vision_model.head."),
     "text_projection": "text_model.head",
-    "logit_scale": "logit_scale",
-    "logit_bias": "logit_bias",
+    "logit_scale": At("logit_scale", shape=(1,)),
+    "logit_bias": At("logit_bias", shape=(1,)),
 }

@@ -1,6 +1,6 @@
 """DiT, as diffusers lays it out."""
 
-from mmjax.interop.names import conv, projections, under
+from mmjax.interop.names import At, conv, projections, under
 
 DIT_LAYER = {
     "modulation": "norm1.linear",
@@ -9,15 +9,18 @@ DIT_LAYER = {
     "mlp/down": "ff.net.2",
 }
 TIME_EMBEDDING = {"hidden": "linear_1", "output": "linear_2"}
-_DIT_CONDITION = "transformer_blocks.0.norm1.emb."
-DIT = {
-    "patch_embed/projection": conv("pos_embed.proj"),
-    **under("time_embedding", TIME_EMBEDDING, _DIT_CONDITION + "timestep_embedder."),
-    # A class is a one-hot embedding; mmjax's projection of embeddings also has a bias, DiT's table has not.
-    "embedding_projection/kernel": _DIT_CONDITION + "class_embedder.embedding_table.weight",
-    "embedding_projection/bias": None,
-    "null_embedding": None,
-    **under("stack/layers", DIT_LAYER, "transformer_blocks.{}."),
-    "modulation": "proj_out_1",
-    "output": "proj_out_2",
-}
+
+
+def dit(depth: int, channels: int = 4) -> dict[str, str | At]:
+    """The table of a `Denoiser` of classes; diffusers repeats the embeddings of time and class in each of its
+    `depth` blocks. channels: of the latents."""
+    condition = "transformer_blocks.{}.norm1.emb."
+    time = condition + "timestep_embedder."
+    return {
+        "patch_embed/projection": conv("pos_embed.proj", channels),
+        **{f"time_embedding/{ours}": At(time + name, copies=depth) for ours, name in TIME_EMBEDDING.items()},
+        "class_table": At(condition + "class_embedder.embedding_table.weight", copies=depth),
+        **under("stack/layers", DIT_LAYER, "transformer_blocks.{}."),
+        "modulation": "proj_out_1",
+        "output": "proj_out_2",
+    }

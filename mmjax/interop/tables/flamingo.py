@@ -1,6 +1,7 @@
 """The public Flamingos: IDEFICS as Hugging Face lays it out, and the parts of OpenFlamingo."""
 
-from mmjax.interop.names import projections, split, under
+from mmjax.interop.names import At, projections, split, under
+from mmjax.interop.tables.clip import VISION_TOWER
 from mmjax.interop.tables.language import LLAMA_LAYER
 
 OPEN_FLAMINGO_CROSS = {
@@ -9,11 +10,11 @@ OPEN_FLAMINGO_CROSS = {
     "cross_attention/key": split("attn.to_kv", 0, 2),
     "cross_attention/value": split("attn.to_kv", 1, 2),
     "cross_attention/output": "attn.to_out",
-    "cross_gate": "attn_gate",
+    "cross_gate": At("attn_gate", shape=(1,)),
     "mlp_norm": "ff.0",
     "mlp/up": "ff.1",
     "mlp/down": "ff.3",
-    "mlp_gate": "ff_gate",
+    "mlp_gate": At("ff_gate", shape=(1,)),
 }
 OPEN_FLAMINGO_RESAMPLER = {
     "latents": "latents",
@@ -35,17 +36,17 @@ OPEN_FLAMINGO_RESAMPLER = {
     ),
     "norm": "norm",
 }
-IDEFICS_CROSS = {
+IDEFICS_CROSS = {  # with a gate per channel; IDEFICS-9B and -80B have one per sublayer
     "cross_norm": "input_layernorm",
     **projections("cross_attention", "cross_attn"),
     "cross_attention/query_norm": "cross_attn.q_layer_norm",
     "cross_attention/key_norm": "cross_attn.k_layer_norm",
-    "cross_gate": "alpha_cross_attn",
+    "cross_gate": At("alpha_cross_attn", shape=(1, 1, -1)),
     "mlp_norm": "post_attention_layernorm",
     "mlp/gate": "mlp.gate_proj",
     "mlp/up": "mlp.up_proj",
     "mlp/down": "mlp.down_proj",
-    "mlp_gate": "alpha_dense",
+    "mlp_gate": At("alpha_dense", shape=(1, 1, -1)),
 }
 IDEFICS_RESAMPLER = {
     "latents": "latents",
@@ -65,11 +66,20 @@ IDEFICS_RESAMPLER = {
     ),
     "norm": "layer_norm",
 }
+_IDEFICS_GATES = {
+    "cross_gate": At("alpha_cross_attn", shape=(1,)),
+    "mlp_gate": At("alpha_dense", shape=(1,)),
+}
 IDEFICS = {
+    **under("vision", VISION_TOWER, "model.vision_model."),
+    "vision/class_token": At("model.vision_model.embeddings.class_embedding", shape=(-1,)),
+    "vision/pre_norm": "model.vision_model.pre_layrnorm",
     **under("resampler", IDEFICS_RESAMPLER, "model.perceiver_resampler."),
     "language/tokens": "model.embed_tokens",
-    **under("language/groups/cross", IDEFICS_CROSS, "model.gated_cross_attn_layers.{}."),
+    "language/added_tokens": "model.embed_tokens.additional_embedding",
+    **under("language/groups/cross", IDEFICS_CROSS | _IDEFICS_GATES, "model.gated_cross_attn_layers.{}."),
     **under("language/groups/stack/layers", LLAMA_LAYER, "model.layers.{}."),
     "language/norm": "model.norm",
     "language/head": "lm_head",
+    "language/added_head": "lm_head.additional_fc",
 }

@@ -37,3 +37,18 @@ GPT2 = {
     **under("stack/layers", GPT2_LAYER, "transformer.h.{}."),
     "norm": "transformer.ln_f",
 }
+_OPT_LAYER = {
+    "self_norm": "self_attn_layer_norm",
+    **projections("self_attention", "self_attn", output="out_proj"),
+    "mlp_norm": "final_layer_norm",
+    "mlp/up": "fc1",
+    "mlp/down": "fc2",
+}
+OPT = {  # the projections are there in OPT-350M only, the last norm in all others
+    "tokens": "model.decoder.embed_tokens",
+    "project_in": "model.decoder.project_in",
+    "project_out": "model.decoder.project_out",
+    "positions": "model.decoder.embed_positions",
+    **under("stack/layers", _OPT_LAYER, "model.decoder.layers.{}."),
+    "norm": "model.decoder.final_layer_norm",
+}
