@@ -22,7 +22,13 @@ from mmjax.errors import UserError
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 # A header of a few bytes can announce a picture of many gigabytes; nothing beyond this is decoded.
 MAX_PIXELS = 64 * 1024 * 1024
-RESIZES = ("pad", "crop", "stretch")
+RESIZES = ("pad", "crop", "stretch", "center_crop")
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,23 +38,34 @@ class ImageSpec:
     Attributes:
       size: side of the square in pixels.
       background: RGB behind transparent pixels, around padded pictures and around augmented ones.
-      resize: "pad" keeps all of the picture, "crop" fills the square from its centre, "stretch" distorts it.
+      resize: "pad" keeps all of the picture, "crop" fills the square from its centre, "stretch" distorts it
+        (SigLIP), "center_crop" resizes the shorter side and then cuts out the centre (CLIP).
+      shorter_side: what "center_crop" resizes the shorter side to; 0 for `size`.
+      filter: of the resize.
+      draft: let the JPEG decoder scale large pictures down while it decodes: several times faster, and a few
+        levels off a published model's preprocessing.
     """
 
     size: int = 64
     background: tuple[int, int, int] = (255, 255, 255)
     resize: str = "pad"
+    shorter_side: int = 0
+    filter: str = "bicubic"
+    draft: bool = True
 
     def __post_init__(self):
-        if self.resize not in RESIZES:
-            raise UserError(f"image resize is {self.resize!r}: use one of {', '.join(RESIZES)}.")
+        for what, value, known in (("resize", self.resize, RESIZES), ("filter", self.filter, FILTERS)):
+            if value not in known:
+                raise UserError(f"image {what} is {value!r}: use one of {', '.join(known)}.")
         if self.size < 1:
             raise UserError(f"image size is {self.size}: use a positive number of pixels.")
+        if 0 < self.shorter_side < self.size:
+            raise UserError(f"image shorter_side is {self.shorter_side}: use at least the size, {self.size}.")
         object.__setattr__(self, "background", tuple(self.background))
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-able values."""
-        return {"size": self.size, "background": list(self.background), "resize": self.resize}
+        return dataclasses.asdict(self) | {"background": list(self.background)}
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> ImageSpec:
@@ -65,8 +82,9 @@ class ImageSpec:
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise BadRecord("", "picture too large", _announces(image.size))
-                if image.format == "JPEG":  # decode no more than the resize needs
-                    image.draft("RGB", (2 * self.size, 2 * self.size))
+                if image.format == "JPEG" and self.draft:  # decode no more than the resize needs
+                    side = 2 * max(self.size, self.shorter_side)
+                    image.draft("RGB", (side, side))
                 image.load()
                 return self._resized(self._flattened(ImageOps.exif_transpose(image)))
         except BadRecord:
@@ -110,7 +128,9 @@ class ImageSpec:
         return flat
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        size, method = (self.size, self.size), Image.Resampling.BICUBIC
+        size, method = (self.size, self.size), FILTERS[self.filter]
+        if self.resize == "center_crop":
+            return self._centre(image, method)
         if image.size == size:
             return image
         if self.resize == "pad":
@@ -118,6 +138,19 @@ class ImageSpec:
         if self.resize == "crop":
             return ImageOps.fit(image, size, method)
         return image.resize(size, method)
+
+    def _centre(self, image: Image.Image, method: Image.Resampling) -> Image.Image:
+        """Rounds as transformers' CLIPImageProcessor does: the longer side and the margins downwards.
+
+        OpenAI's own preprocessing rounds an odd margin's half to the even number, which moves the cut by one
+        pixel for every fourth size; files in the Hugging Face layout mean the former.
+        """
+        shorter, target = min(image.size), self.shorter_side or self.size
+        width, height = (target if side == shorter else target * side // shorter for side in image.size)
+        left, top = (width - self.size) // 2, (height - self.size) // 2
+        if image.size != (width, height):
+            image = image.resize((width, height), method)
+        return image.crop((left, top, left + self.size, top + self.size))
 
 
 def _announces(size: tuple[int, int]) -> str:

@@ -35,6 +35,7 @@ class DataConfig:
       source: directory of a built world.
       split: the split to train on.
       image_size: side of the pictures in pixels; others are resized, see `image_resize` (`ImageSpec`).
+      image: a published model's whole preprocessing, in place of `image_resize` and `background`.
       text_length: tokens of an example; a longer caption is a bad record.
       template: layout of an example, see `templates`.
       vocabulary_size: largest vocabulary of a tokenizer trained on the captions.
@@ -49,6 +50,7 @@ class DataConfig:
     image_size: int = 64
     image_resize: str = "pad"
     background: tuple[int, int, int] = (255, 255, 255)
+    image: ImageSpec | None = None
     text_length: int = 24
     template: str = "<bos>{caption}<eos>"
     vocabulary_size: int = 4096
@@ -57,9 +59,17 @@ class DataConfig:
     max_bad_share: float = 0.01
     cache_megabytes: int = 256
 
+    def __post_init__(self):
+        if self.image is not None and self.image.size != self.image_size:
+            raise UserError(
+                f"data.image.size is {self.image.size}: make it data.image_size={self.image_size}."
+            )
+
     @property
     def image_spec(self) -> ImageSpec:
-        return ImageSpec(size=self.image_size, background=self.background, resize=self.image_resize)
+        return self.image or ImageSpec(
+            size=self.image_size, background=self.background, resize=self.image_resize
+        )
 
 
 class Pipeline:

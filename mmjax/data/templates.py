@@ -19,7 +19,7 @@ import re
 import numpy as np
 
 from mmjax.data.records import BadRecord
-from mmjax.data.tokenizer import EOS, IMAGE, PAD, SPECIAL_TOKENS, Tokenizer
+from mmjax.data.tokenizer import IMAGE, SPECIAL_TOKENS, Tokenizer
 from mmjax.errors import UserError
 
 CAPTION = "{caption}"
@@ -61,7 +61,7 @@ class Template:
         ids = self._ids(tokenizer, self.text, caption)
         if len(ids) > length:
             raise BadRecord("", "caption too long", f"{len(ids)} tokens with its template, room for {length}")
-        return _laid_out(ids, length)
+        return _laid_out(tokenizer, ids, length)
 
     def prompt(
         self, tokenizer: Tokenizer, length: int | None = None, caption: str | None = None
@@ -85,13 +85,13 @@ class Template:
                 f"the text {(caption or text)[:40]!r} takes {len(ids)} tokens, more than the {length} of "
                 "data.text_length: shorten it."
             )
-        return _laid_out(ids, length)
+        return _laid_out(tokenizer, ids, length)
 
     def _ids(self, tokenizer: Tokenizer, text: str, caption: str) -> list[int]:
         ids = []
         for piece in _TAG.split(text):
             if piece in SPECIAL_TOKENS:
-                ids.append(SPECIAL_TOKENS.index(piece))
+                ids.append(tokenizer.id(piece))
             elif piece:
                 # The caption goes into its run of text before encoding, so that a space before it merges
                 # with its first word as in running text.
@@ -99,14 +99,19 @@ class Template:
         return ids
 
 
-def _laid_out(ids: list[int], length: int) -> dict[str, np.ndarray]:
+def _laid_out(tokenizer: Tokenizer, ids: list[int], length: int) -> dict[str, np.ndarray]:
+    roles = tokenizer.roles
     used = np.arange(length) < len(ids)
-    tokens = np.full(length, PAD, np.int32)
+    tokens = np.full(length, roles.get("<pad>", 0), np.int32)
     tokens[: len(ids)] = ids
-    following = np.append(tokens[1:], np.int32(PAD))
+    following, is_text = np.roll(tokens, -1), np.roll(used, -1)
+    is_text[-1:] = False
+    # In some vocabularies padding and the end of a text are one token: the position tells them apart.
+    silent = [id for role, id in roles.items() if role != "<eos>" and id != roles.get("<eos>")]
+    said = is_text & ~np.isin(following, silent)
     return {
         "tokens": tokens,
-        "targets": np.where((following == EOS) | (following >= len(SPECIAL_TOKENS)), following, np.int32(-1)),
+        "targets": np.where(said, following, np.int32(-1)),
         "segment": used.astype(np.int32),
         "block_start": used.astype(np.int32),
         "positions": np.where(used, np.arange(length), 0).astype(np.int32),

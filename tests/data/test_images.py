@@ -62,11 +62,35 @@ def test_resize(resize, corner, edge):
     assert tuple(square[0, 0]) == corner and tuple(square[10, 0]) == edge == tuple(square[10, 10])
 
 
+def test_centre_crop_resizes_the_shorter_side_and_rounds_down():
+    """9 x 24 pixels become 6 x 16, of which 5 x 5 are cut at row 5 (11 to spare), column 0 (1 to spare)."""
+    data = np.random.default_rng(0).integers(0, 256, (24, 9, 3), np.uint8)
+    spec = ImageSpec(size=5, resize="center_crop", shorter_side=6, draft=False)
+    resized = np.asarray(Image.fromarray(data).resize((6, 16), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(pixels(spec, encoded(data)), resized[5:10, 0:5])
+    untouched = ImageSpec(size=9, resize="center_crop")
+    np.testing.assert_array_equal(pixels(untouched, encoded(data[:9])), data[:9])
+    np.testing.assert_array_equal(pixels(untouched, encoded(data[:, :9])), data[7:16])
+
+
+def test_a_large_jpeg_is_exact_without_draft():
+    smooth = np.kron(np.random.default_rng(0).integers(0, 256, (8, 8, 3)), np.ones((16, 16, 1)))
+    jpeg = encoded(smooth, "JPEG")
+    whole = np.asarray(Image.open(io.BytesIO(jpeg)).resize((16, 16), Image.Resampling.BILINEAR))
+    exact = ImageSpec(size=16, resize="stretch", filter="bilinear", draft=False)
+    np.testing.assert_array_equal(pixels(exact, jpeg), whole)
+    assert (pixels(ImageSpec(size=16, resize="stretch", filter="bilinear"), jpeg) != whole).any()
+
+
 def test_dict_round_trip():
     spec = ImageSpec(size=48, background=(1, 2, 3), resize="crop")
     assert ImageSpec.from_dict(spec.to_dict()) == spec
     with pytest.raises(UserError, match="pad, crop, stretch"):
         ImageSpec(resize="fit")
+    with pytest.raises(UserError, match="nearest, bilinear, bicubic"):
+        ImageSpec(filter="cubic")
+    with pytest.raises(UserError, match="shorter_side is 4: use at least the size, 8"):
+        ImageSpec(size=8, resize="center_crop", shorter_side=4)
 
 
 BROKEN = {

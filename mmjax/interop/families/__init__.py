@@ -1,0 +1,1 @@
+"""One family of public releases per file; see `mmjax.interop.family`."""
