@@ -22,6 +22,8 @@ COMMANDS = {
     "train": "train a system, or resume its training",
     "evaluate": "run a config's evaluators on a checkpoint",
     "generate": "caption a picture, or draw one from text",
+    "convert": "read or write public weights in the Hugging Face layout",
+    "reproduce": "check the published numbers that this library can compute",
     "parameters": "count the parameters of a config by module, from shapes alone",
     "quickstart": "build a small world, train everything on it and write a report",
 }
