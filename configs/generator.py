@@ -14,12 +14,12 @@ from mmjax.config import load
 VARIANTS = {
     "tiny": dict(depth=1, width=32, size=32, patch=8),
     "quickstart": dict(depth=4, width=128, size=32, patch=4),
-    "openmoji": dict(depth=6, width=192, size=64, patch=4),
+    "openmoji": dict(depth=6, width=192, size=32, patch=4),
 }
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, ema=0.9, log_every=5),
     "quickstart": dict(steps=380, batch_size=64, ema=0.99, log_every=20),
-    "openmoji": dict(steps=8000, batch_size=128, ema=0.999, log_every=20),
+    "openmoji": dict(steps=4000, batch_size=64, ema=0.999, log_every=20),
 }
 
 
