@@ -21,7 +21,7 @@ VARIANTS = {
 VARIANTS["openmoji"] = VARIANTS["quickstart"]
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
-    "quickstart": dict(steps=400, batch_size=64, log_every=20),
+    "quickstart": dict(steps=440, batch_size=64, log_every=20),
     "openmoji": dict(steps=1200, batch_size=64, log_every=20),
 }
 

@@ -22,7 +22,6 @@ FAST = (
     "flamingo/idefics",
     "language/llama/1",
     "metrics/pope",
-    "metrics/cider",
     "metrics/amber",
     "metrics/cmmd",
     "metrics/chair",

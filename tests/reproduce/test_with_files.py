@@ -158,6 +158,20 @@ def test_clip_score_of_an_example(public):
     np.testing.assert_allclose(found, np.mean(scores, axis=0), atol=1e-5)
 
 
+def test_caption_score_of_an_example(tmp_path):
+    root = tmp_path / "clipscore" / "example"
+    root.mkdir(parents=True)
+    (root / "good_captions.json").write_text(
+        json.dumps({"q": "the red fish swims far away", "p": "no such words"})
+    )
+    references = {"p": ["a blue cat asleep"], "q": ["The red fish swims far away.", "a dog"]}
+    (root / "refs.json").write_text(json.dumps(references))
+    (outcome,) = ledger.run(ledger.rows("metrics/cider-d/good"), Files(data=tmp_path))
+    # Of two references, the caption repeats one word for word and shares nothing with the other: half of ten.
+    np.testing.assert_allclose(outcome.value, (5.0, 0.0, 2.5), rtol=1e-6)
+    assert outcome.status == ledger.DIFFERS and outcome.is_wrong
+
+
 def test_retrieval_on_karpathys_split(public):
     weights, data, oracle = public
     captions = [["a dog", "a red dog"], ["the cat", "a small cat"], ["a fish", "the blue fish"]]

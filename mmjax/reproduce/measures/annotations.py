@@ -1,11 +1,14 @@
-"""What public question and annotation files hold."""
+"""What public files of questions, annotations and captions hold."""
 
 import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmjax.errors import UserError
+from mmjax.evaluation import consensus, ptb
 from mmjax.evaluation.amber import KINDS
 from mmjax.reproduce.files import Files
 
@@ -41,6 +44,18 @@ def amber_answers(files: Files, name: str, kind: str) -> tuple[int, int]:
         if one["type"] != "generative" and KINDS.get(one["type"], "relation") == kind
     )
     return truths["yes"], truths["no"]
+
+
+def cider_d(files: Files, candidates: str, references: str) -> tuple[float, ...]:
+    """CIDEr-D of each caption, and their mean, of `{picture: caption}` and `{picture: [caption, ...]}`."""
+    said, known = (
+        _json(path.read_text(encoding="utf-8"), path) for path in map(files.path, (candidates, references))
+    )
+    scores = consensus.cider_d(
+        [ptb.words(caption) for caption in said.values()],
+        [[ptb.words(caption) for caption in known[picture]] for picture in said],
+    )
+    return (*map(float, scores), float(np.mean(scores)))
 
 
 def _json(text: str, path: Path) -> Any:

@@ -2,17 +2,8 @@
 
 import numpy as np
 
-from mmjax.evaluation import amber, clipscore, consensus, image_quality, pope, ptb, vqa
+from mmjax.evaluation import amber, clipscore, image_quality, pope, vqa
 from mmjax.evaluation import chair as hallucination
-
-
-def cider_d(said: tuple[str, ...], references: tuple[tuple[str, ...], ...]) -> tuple[float, ...]:
-    """CIDEr-D of each caption, and their mean."""
-    scores = consensus.cider_d(
-        [ptb.words(caption) for caption in said],
-        [[ptb.words(caption) for caption in several] for several in references],
-    )
-    return (*map(float, scores), float(np.mean(scores)))
 
 
 def pope_metrics(*counts: int) -> tuple[float, ...]:

@@ -1,46 +1,6 @@
-"""Metric formulas where their value is published or follows in closed form.
-
-The captions of the CIDEr-D rows are those of the example of jmhessel/clipscore (MIT licence).
-"""
+"""Metric formulas where their value is published or follows in closed form."""
 
 from mmjax.reproduce.row import Row, relative, within
-
-_REFERENCES = (
-    (
-        "two cats are sleeping next to each other.",
-        "a grey cat is cuddling with an orange cat on a blanket.",
-        "the orange cat is happy that the black cat is close to it.",
-    ),
-    (
-        "a dog is wearing ear muffs as it lies on a carpet.",
-        "a black dog and an orange cat are looking at the photographer.",
-        "headphones are placed on a dogs ears.",
-    ),
-)
-_GOOD = (
-    "an orange cat and a grey cat are lying together.",
-    "a black dog wearing headphones looks at the camera as an orange cat walks in the background.",
-)
-_BAD = (
-    "a calico cat and a white cat are lying together.",
-    "a black dog wearing a hat looks at the camera as a tabby walks in the background.",
-)
-
-_CAPTIONS = tuple(
-    Row(
-        id=f"metrics/cider-d/{name}",
-        what=f"CIDEr-D of the two {name} captions of CLIPScore's example, and their mean",
-        source="jmhessel/clipscore:example, scored by coco-caption",
-        expected=expected,
-        tolerance=within(1e-6),
-        compute="metrics.cider_d",
-        of=(captions, _REFERENCES),
-    )
-    for name, captions, expected in (
-        ("good", _GOOD, (0.5070732, 0.6204093, 0.5637413)),
-        ("bad", _BAD, (0.0, 0.5580331, 0.2790165)),
-    )
-)
 
 _POPE = (
     *(
@@ -196,4 +156,4 @@ _OTHER = (
     ),
 )
 
-ROWS = (*_CAPTIONS, *_POPE, *_OTHER)
+ROWS = (*_POPE, *_OTHER)

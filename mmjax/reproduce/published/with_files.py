@@ -152,6 +152,23 @@ _CLIPSCORE = tuple(
     for name, expected in (("good", (0.8584, 0.8450)), ("bad", (0.7153, 0.7253)))
 )
 
+_CIDER = tuple(
+    Row(
+        id=f"metrics/cider-d/{name}",
+        what=f"CIDEr-D of the two {name} captions of CLIPScore's example, and their mean",
+        source="jmhessel/clipscore:example, scored by coco-caption",
+        expected=expected,
+        tolerance=within(1e-6),
+        compute="annotations.cider_d",
+        of=(files := (f"{_EXAMPLE}/{name}_captions.json", f"{_EXAMPLE}/refs.json")),
+        needs=files,
+    )
+    for name, expected in (
+        ("good", (0.5070732, 0.6204093, 0.5637413)),
+        ("bad", (0.0, 0.5580331, 0.2790165)),
+    )
+)
+
 _AMBER = "data/AMBER/data/annotations.json"
 _ANNOTATIONS = (
     *(
@@ -278,4 +295,4 @@ _UNREAD = (
     ),
 )
 
-ROWS = (*_CLIP, *_SIGLIP, *_CLIPSCORE, *_ANNOTATIONS, *_UNREAD)
+ROWS = (*_CLIP, *_SIGLIP, *_CLIPSCORE, *_CIDER, *_ANNOTATIONS, *_UNREAD)
