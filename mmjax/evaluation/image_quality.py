@@ -119,6 +119,34 @@ def _kernel(one: np.ndarray, other: np.ndarray, sigma: float) -> float:
     return total / (len(one) * len(other))
 
 
+def with_intervals(one: np.ndarray, other: np.ndarray, *, resamples: int, seed: int = 0) -> dict[str, float]:
+    """frechet_distance and cmmd of features float[N, D] and float[M, D], with `_low` and `_high` ends.
+
+    Both sets are drawn anew, with replacement. Repeated pictures push either distance up, so the quantiles of
+    the draws would not hold the figure itself; their standard deviation around it gives the 95% interval.
+    """
+
+    def distances(one: np.ndarray, other: np.ndarray) -> dict[str, float]:
+        return {"frechet_distance": fid(Moments.of(one), Moments.of(other)), "cmmd": cmmd(one, other)}
+
+    figures, rng = distances(one, other), np.random.default_rng(seed)
+    if not resamples:
+        return figures
+    again = [
+        distances(*(rows[rng.integers(len(rows), size=len(rows))] for rows in (one, other)))
+        for _ in range(resamples)
+    ]
+    for name, value in list(figures.items()):
+        half = 1.96 * float(np.std([draw[name] for draw in again], ddof=1))
+        figures |= {f"{name}_low": value - half, f"{name}_high": value + half}
+    return figures
+
+
+def _mixed(rows: np.ndarray) -> np.ndarray:
+    """In a random order that depends on the rows alone, so that no figure depends on that of the records."""
+    return np.random.default_rng(0).permutation(rows[np.lexsort(rows.T[::-1])])
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageQuality(Generation):
     """Draws every caption of a split and compares the drawn pictures with the real ones, as two sets.
@@ -127,12 +155,15 @@ class ImageQuality(Generation):
       features: u8[N, H, W, 3] -> float[N, D]; in a config `{"call": "module.function"}`. None for the unit
         image embeddings of the judge, which then must be another CLIP than the system's own.
 
+    resamples: bootstrap draws behind the intervals, each as costly as the figure itself; 0 for no intervals.
+
     `frechet_distance` is comparable with published FIDs only on Inception's features, and both figures only
     at equal numbers of pictures: `count` is part of the result. `real_` figures compare the two halves of the
     real pictures: what a perfect system could reach, if it drew half as many.
     """
 
     features: Any = None
+    resamples: int = 20
 
     def __call__(self, system: Any, params: Any, pipeline: Pipeline, *, key: jax.Array) -> dict[str, float]:
         """Raises UserError when the system does not draw, or neither features nor a judge are given."""
@@ -142,14 +173,14 @@ class ImageQuality(Generation):
         return self.compare(result.drawn, result.real)
 
     def compare(self, drawn: np.ndarray, real: np.ndarray) -> dict[str, float]:
-        """count, frechet_distance, cmmd, and the latter two between halves of the real pictures."""
+        """count, frechet_distance, cmmd; the latter two between halves of the real pictures; intervals."""
         see = self.features or self._seen
-        drawn, real = (np.asarray(see(pictures)) for pictures in (drawn, real))
+        drawn, real = (_mixed(np.asarray(see(pictures))) for pictures in (drawn, real))
         pairs = {"": (drawn, real), "real_": (real[::2], real[1::2])}
         figures = {"count": len(drawn)}
         for name, (one, other) in pairs.items():
-            figures[f"{name}frechet_distance"] = fid(Moments.of(one), Moments.of(other))
-            figures[f"{name}cmmd"] = cmmd(one, other)
+            found = with_intervals(one, other, resamples=self.resamples)
+            figures |= {f"{name}{metric}": value for metric, value in found.items()}
         return figures
 
     def _seen(self, pictures: np.ndarray) -> np.ndarray:

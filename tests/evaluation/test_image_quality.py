@@ -92,6 +92,19 @@ def test_a_painter_that_knows_and_one_that_does_not(tmp_path):
         ImageQuality()(colours.Painter(), colours.parameters(pipeline), pipeline, key=KEY)
 
 
+def test_intervals_hold_the_figure_and_do_not_know_the_order_of_the_records():
+    rng = np.random.default_rng(3)
+    drawn, real = rng.integers(0, 200, (40, 2, 2, 3)), rng.integers(60, 256, (40, 2, 2, 3))
+    evaluator = ImageQuality(features=functools.partial(_mean_colour, scale=1 / 255))
+    found = evaluator.compare(drawn, real)
+    for name in ("frechet_distance", "cmmd", "real_frechet_distance", "real_cmmd"):
+        assert found[f"{name}_low"] < found[name] < found[f"{name}_high"]
+    assert found["frechet_distance_low"] > found["real_frechet_distance_high"]  # the shift is no accident
+    order = rng.permutation(40)
+    assert evaluator.compare(drawn[order], real[order]) == pytest.approx(found, rel=1e-9)
+    assert "cmmd_low" not in ImageQuality(features=evaluator.features, resamples=0).compare(drawn, real)
+
+
 def test_the_judge_sees_whatever_the_batch_size(tmp_path):
     pipeline, rng = colours.pipeline(tmp_path), np.random.default_rng(5)
     params = colours.parameters(pipeline)["clip"]
