@@ -1,4 +1,4 @@
-"""Checkpoints: the one module that knows Orbax.
+"""Checkpoints: the one module that calls Orbax; `streaming` knows the format on disk.
 
 WORKDIR/checkpoints/<step>/ holds three items: `state` (a `TrainState`), `data` (JSON: where the data stands)
 and `run` (JSON: config, tokenizer, image preprocessing, versions), so that a checkpoint alone is enough to

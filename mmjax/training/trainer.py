@@ -118,8 +118,8 @@ class Trainer:
     def create(self) -> TrainState:
         """The state before the first update, with `training.initialize` applied.
 
-        Call it outside `activate`: Linen makes the kernel of a `DenseGeneral` flat and names the axes of its
-        final shape, which a mesh with rules would take at their word too early. The layout comes from the
+        Call it outside `activate`: under a mesh with rules Linen lays parameters out while it makes them,
+        and in a scan within a scan it then names the axis of the layers twice. The layout comes from the
         output shardings alone.
         """
 
