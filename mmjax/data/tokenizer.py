@@ -13,6 +13,7 @@ import functools
 import html
 import json as json_module
 import re
+import string
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -180,6 +181,8 @@ _QUOTES = str.maketrans(
     dict.fromkeys("\u02bc\u2018\u2019\u201a\u201b", "'") | dict.fromkeys("\u201c\u201d\u201e\u201f", '"')
 )
 
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
 
 def _compatible(match: re.Match) -> str:
     return unicodedata.normalize("NFKC", match[0])
@@ -197,4 +200,14 @@ def clean_as_openai_clip(text: str) -> str:
     return " ".join(html.unescape(html.unescape(text)).split()).lower()
 
 
-CLEANINGS: dict[str, Callable[[str], str]] = {"": str, "openai_clip": clean_as_openai_clip}
+def clean_as_siglip(text: str) -> str:
+    """What SigLIP was trained on (`canonicalize_text` of big_vision): lower case, no ASCII punctuation."""
+    return " ".join(text.lower().translate(_NO_PUNCTUATION).split())
+
+
+CLEANINGS: dict[str, Callable[[str], str]] = {
+    "": str,
+    "lower_case": str.lower,  # SigLIP 2
+    "openai_clip": clean_as_openai_clip,
+    "siglip": clean_as_siglip,
+}

@@ -30,13 +30,18 @@ FILES = (
     "chat_template.jinja",
 )
 _ROLES = {"<pad>": "pad_token", "<bos>": "bos_token", "<eos>": "eos_token", "<image>": "image_token"}
+# What the Python classes of transformers do to a text, and no tokenizer.json says.
+_CLEANINGS = {"SiglipTokenizer": "siglip", "Siglip2Tokenizer": "lower_case"}
 _WORD_END = "</w>"
 _CLIP_TOKENS = {"<bos>": "<|startoftext|>", "<eos>": "<|endoftext|>"}
 _CLIP_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def load(directory: Path) -> Tokenizer | None:
+def load(directory: Path, *, cleaning: str = "") -> Tokenizer | None:
     """The tokenizer in a directory of a published model; None where there is none that can be read here.
+
+    Args:
+      cleaning: what is done to a text first (`tokenizer.CLEANINGS`) where the files name no class that knows.
 
     Raises:
       UserError: a file is damaged; names it.
@@ -56,7 +61,9 @@ def load(directory: Path) -> Tokenizer | None:
     # How many tokens a text is cut or padded to is for the caller to say.
     backend.no_truncation()
     backend.no_padding()
-    return Tokenizer(backend.to_str(), _roles(directory, backend))
+    told = _told(directory)
+    cleaning = _CLEANINGS.get(str(told.get("tokenizer_class")).removesuffix("Fast"), cleaning)
+    return Tokenizer(backend.to_str(), _roles(told, backend), cleaning)
 
 
 def describe(tokenizer: Tokenizer) -> dict[str, str]:
@@ -124,7 +131,8 @@ def _merges(text: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _roles(directory: Path, backend: tokenizers.Tokenizer) -> dict[str, int]:
+def _told(directory: Path) -> dict[str, Any]:
+    """What the files beside a tokenizer say about it."""
     told: dict[str, Any] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         file = directory / name
@@ -133,6 +141,10 @@ def _roles(directory: Path, backend: tokenizers.Tokenizer) -> dict[str, int]:
                 told |= {k: v for k, v in json.loads(file.read_bytes()).items() if v is not None}
             except (ValueError, AttributeError) as error:
                 raise UserError(f"{file} cannot be read ({error}): download it again.") from error
+    return told
+
+
+def _roles(told: Mapping[str, Any], backend: tokenizers.Tokenizer) -> dict[str, int]:
     roles = {}
     for role, key in _ROLES.items():
         token = told.get(key, _CLIP_TOKENS.get(role, role))

@@ -78,7 +78,7 @@ def from_hugging_face(source: str | Path, target: str | Path, *, dtype: str | No
     dtypes = {path: _dtype(link, entries, dtype) for path, link in linked.items()}
     repeated = {name: same for name, same in ties.items() if name in entries}
     record = {"family": family.name, "layout": layout, "ties": repeated}
-    tokenizer = tokenizer_files.load(source) or Tokenizer.absent()
+    tokenizer = tokenizer_files.load(source, cleaning=family.cleaning) or Tokenizer.absent()
     run = _run(family, _computing(system, dtypes.values()), image, tokenizer, record)
     shapes = {path: leaf.shape for path, leaf in flatten_dict(ours).items()}
     with _appearing(target) as draft:

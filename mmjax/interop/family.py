@@ -48,6 +48,7 @@ class Family:
       buffers: patterns of the names of tensors that a release may hold but that are no parameters: position
         numbers, causal masks. They travel along.
       ties: the system -> names of tensors that a release may repeat, and whose they repeat.
+      cleaning: what was done to a text before its tokens in training (`mmjax.data.tokenizer.CLEANINGS`).
       stem: of the weight files.
     """
 
@@ -61,6 +62,7 @@ class Family:
     evaluators: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     buffers: tuple[str, ...] = ()
     ties: Callable[[System], Mapping[str, str]] = lambda system: {}
+    cleaning: str = ""
     stem: str = "model"
 
     def difference(self, system: System) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 
 from mmjax.data import tokenizer_files
 from mmjax.data.templates import Template
-from mmjax.data.tokenizer import Tokenizer, clean_as_openai_clip
+from mmjax.data.tokenizer import CLEANINGS, Tokenizer, clean_as_openai_clip
 from mmjax.errors import UserError
 
 LETTERS = "acdefhlnorstx<|>!"
@@ -128,3 +128,17 @@ def test_openai_clip_orders_its_vocabulary_by_bytes_and_merges():
 )
 def test_cleaning_of_openai_clip(text, clean):
     assert clean_as_openai_clip(text) == clean
+
+
+@pytest.mark.parametrize(
+    ("told", "cleaned"),
+    [("SiglipTokenizer", "a cats nap"), ("GemmaTokenizer", "a  cat's, nap!"), (None, "a  cat's, nap!")],
+)
+def test_text_is_cleaned_as_the_class_of_the_tokenizer_does(clip, tmp_path, told, cleaned):
+    for file in clip.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.dumps({"tokenizer_class": told} if told else {})
+    (tmp_path / "tokenizer_config.json").write_text(config)
+    tokenizer = tokenizer_files.load(tmp_path, cleaning="lower_case")
+    assert CLEANINGS[tokenizer.cleaning]("A  cat's, Nap!") == cleaned
+    assert Tokenizer.from_json(tokenizer.to_json()).cleaning == tokenizer.cleaning

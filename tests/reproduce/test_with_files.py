@@ -34,9 +34,9 @@ TEMPLATES, CLASSES = ["a photo of a {} .", "the small {} ."], ["dog", "cat", "fi
 class Oracle:
     """The same weights, without interop's conversion, the checkpoint and the encoders."""
 
-    def __init__(self, tensors):
-        found = family.find(releases.CLIP, "")
-        self.system = found.read(releases.CLIP, None)
+    def __init__(self, config, tensors, seen=None):
+        found = family.find(config, "")
+        self.system = found.read(config, seen)
         shapes = nn.meta.unbox(abstract_params(self.system))
         self.params = names.to_ours(tensors, shapes, found.tables(self.system)[0])
         self._encode_text, self._encode_image = map(
@@ -44,7 +44,9 @@ class Oracle:
         )
 
     def text(self, text):
-        ids = [BOS, *(WORDS.index(word) for word in text.replace(".", " .").lower().split()), EOS]
+        return self.ids([BOS, *(WORDS.index(word) for word in text.replace(".", " .").lower().split()), EOS])
+
+    def ids(self, ids):
         row = np.array([ids + [EOS] * (LENGTH - len(ids))], np.int32)
         return np.asarray(self._encode_text(self.params, row))[0]
 
@@ -80,7 +82,7 @@ def public(tmp_path_factory):
         "size": {"shortest_edge": SIZE},
     }
     (directory / "preprocessor_config.json").write_text(json.dumps(preprocessing))
-    return weights, data, Oracle(tensors)
+    return weights, data, Oracle(releases.CLIP, tensors)
 
 
 def draw(path, seed):
@@ -130,6 +132,62 @@ def test_zero_shot_accuracy_on_class_folders(public):
             right += np.argmax(np.stack(vectors) @ oracle.picture(pixels)) == label
             total += 1
     np.testing.assert_allclose(value(public, "clip/ViT-B-32/imagenet"), [100 * right / total])
+
+
+@pytest.mark.parametrize(
+    ("size", "repository", "told", "said"),
+    [
+        ("B-16-256", "google/siglip-base-patch16-256", "SiglipTokenizer", "A photo, of the {}!"),
+        ("B-16-224", "google/siglip2-base-patch16-224", "GemmaTokenizer", "a photo . of THE {}"),
+    ],
+)
+def test_zero_shot_accuracy_of_siglip(tmp_path, size, repository, told, said):
+    """SigLIP reads lower case without punctuation, SigLIP 2 lower case; both read the padding too."""
+    weights, data = tmp_path / "weights", tmp_path / "data"
+    tensors = releases.tensors(releases.SIGLIP)
+    directory = releases.write(weights / repository, releases.SIGLIP, tensors)
+    words = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({word: place for place, word in enumerate([*WORDS, "</s>"])}, "</s>")
+    )
+    words.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    words.add_special_tokens(["</s>"])
+    words.save(str(directory / "tokenizer.json"))
+    config = {"tokenizer_class": told, "pad_token": "</s>", "eos_token": "</s>"}
+    (directory / "tokenizer_config.json").write_text(json.dumps(config))
+    (directory / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "do_normalize": True,
+                "do_rescale": True,
+                "do_resize": True,
+                "image_mean": [0.5, 0.5, 0.5],
+                "image_std": [0.5, 0.5, 0.5],
+                "image_processor_type": "SiglipImageProcessor",
+                "resample": 3,
+                "rescale_factor": 1 / 255,
+                "size": {"height": SIZE, "width": SIZE},
+            }
+        )
+    )
+    end = len(WORDS)
+    oracle = Oracle(releases.SIGLIP, tensors)
+    read = said.lower().replace(",", "").replace("!", "").split()
+    rows = [[WORDS.index(name if word == "{}" else word) for word in read] for name in CLASSES]
+    vectors = np.stack([oracle.ids(row + [end] * (LENGTH - len(row))) for row in rows])
+    source = [f"imagenet_classes = {CLASSES!r}\nimagenet_templates = {[said]!r}"]
+    (data / "imagenet" / "val").mkdir(parents=True)
+    (data / "Prompt_Engineering_for_ImageNet.ipynb").write_text(
+        json.dumps({"cells": [{"cell_type": "code", "source": source}]})
+    )
+    right = []
+    for number in range(9):
+        picture = data / "imagenet" / "val" / f"n{number % 3}" / f"{number}.JPEG"
+        draw(picture, number)
+        pixels = ImageSpec(size=SIZE, resize="stretch", draft=False).load(picture)
+        right.append(np.argmax(vectors @ oracle.picture(pixels)) == number % 3)
+    family_name = repository.split("/")[1].split("-")[0]
+    found = value((weights, data, None), f"{family_name}/{size}/imagenet")
+    np.testing.assert_allclose(found, [100 * np.mean(right)])
 
 
 def test_numbered_class_folders_are_in_the_order_of_their_numbers(public, tmp_path):

@@ -87,5 +87,6 @@ FAMILIES = (
         data=lambda system: dict(text_length=system.text.length, template="{caption}<eos>"),
         evaluators={"retrieval": {"call": "mmjax.evaluation.retrieval.Retrieval"}},
         buffers=(r".*\.position_ids",),
+        cleaning="lower_case",  # SigLIP 2, whose releases name Gemma's tokenizer; SigLIP's name their own
     ),
 )
