@@ -7,7 +7,6 @@ training and use is the commonest reason why published numbers cannot be reprodu
 from __future__ import annotations
 
 import dataclasses
-import io
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +14,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from mmjax.data.decode import FORMATS, MAX_PIXELS, Size, decode, decode_nearly, shrink
 from mmjax.data.records import BadRecord
 from mmjax.errors import UserError
 
-# An allow list: Pillow would otherwise try formats that start other programs (EPS calls Ghostscript).
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-# A header of a few bytes can announce a picture of many gigabytes; nothing beyond this is decoded.
-MAX_PIXELS = 64 * 1024 * 1024
 RESIZES = ("pad", "crop", "stretch", "center_crop")
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -76,23 +72,20 @@ class ImageSpec:
         """Decodes a picture: EXIF orientation applied, alpha laid over the background, resized, RGB.
 
         Raises:
-          BadRecord: not a picture of a known format, truncated, or announcing more than 64 megapixels.
+          BadRecord: as `mmjax.data.decode.decode`; or so narrow that a side would vanish or explode.
         """
-        try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise BadRecord("", "picture too large", _announces(image.size))
-                if image.format == "JPEG" and self.draft:  # decode no more than the resize needs
-                    side = 2 * max(self.size, self.shorter_side)
-                    image.draft("RGB", (side, side))
-                image.load()
-                return self._resized(self._flattened(ImageOps.exif_transpose(image)))
-        except BadRecord:
-            raise
-        except Image.DecompressionBombError as error:
-            raise BadRecord("", "picture too large", str(error).rstrip(".")) from error
-        except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, struct.error, ...
-            raise BadRecord("", "broken picture", _told(error)) from error
+        prepared = self._prepared(data)
+        return Image.fromarray(prepared) if isinstance(prepared, np.ndarray) else prepared
+
+    def pixels(self, data: bytes) -> np.ndarray:
+        """`decode` as u8[size, size, 3]."""
+        return np.asarray(self._prepared(data))
+
+    def _prepared(self, data: bytes) -> Image.Image | np.ndarray:
+        if not self.draft:
+            return self._resized(decode(data, background=self.background))
+        picture = decode_nearly(data, self._whole, background=self.background)
+        return self._shrunk(picture) if isinstance(picture, np.ndarray) else self._resized(picture)
 
     def load(self, source: str | os.PathLike | bytes) -> np.ndarray:
         """Reads one picture given by its path or its bytes, for a person who named it.
@@ -108,7 +101,7 @@ class ImageSpec:
             if not isinstance(source, bytes):
                 with open(source, "rb") as file:
                     source = file.read()
-            return np.array(self.decode(source))
+            return np.array(self.pixels(source))
         except OSError as error:
             raise UserError(f"{name} cannot be read ({error.strerror or error}): check the path.") from error
         except BadRecord as bad:
@@ -117,47 +110,63 @@ class ImageSpec:
                 f"{', '.join(FORMATS)}."
             ) from bad
 
-    def _flattened(self, image: Image.Image) -> Image.Image:
-        if image.mode.startswith("I;16"):  # Pillow clips these at 255 instead of scaling
-            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-        if not image.has_transparency_data:
-            return image.convert("RGB")
-        image = image.convert("RGBA")
-        flat = Image.new("RGB", image.size, self.background)
-        flat.paste(image, mask=image.getchannel("A"))
-        return flat
+    def _whole(self, size: Size) -> Size:
+        """What the whole of a picture of `size` is resized to, before anything is cut off or added.
+
+        Rounds as transformers' CLIPImageProcessor does: the longer side downwards. OpenAI's own preprocessing
+        rounds an odd margin's half to the even number, which moves the cut by one pixel for every fourth
+        size; files in the Hugging Face layout mean the former.
+        """
+        side = self.size
+        if self.resize == "pad":  # as ImageOps.contain
+            longer = max(size)
+            whole = tuple(side if length == longer else round(length / longer * side) for length in size)
+        elif self.resize == "stretch":
+            whole = (side, side)
+        else:
+            shorter, target = min(size), self.shorter_side or side
+            target = side if self.resize == "crop" else target
+            whole = tuple(target if length == shorter else target * length // shorter for length in size)
+        if not min(whole) or whole[0] * whole[1] > MAX_PIXELS:
+            message = f"{size[0]}x{size[1]} pixels would become {whole[0]}x{whole[1]}"
+            raise BadRecord("", "extreme aspect ratio", message)
+        return whole
 
     def _resized(self, image: Image.Image) -> Image.Image:
-        size, method = (self.size, self.size), FILTERS[self.filter]
+        square, whole = (self.size, self.size), self._whole(image.size)
         if self.resize == "center_crop":
-            return self._centre(image, method)
-        if image.size == size:
+            image = image if image.size == whole else image.resize(whole, FILTERS[self.filter])
+            return image.crop(_centre(whole, square))
+        if image.size == square:
             return image
         if self.resize == "pad":
-            return ImageOps.pad(image, size, method, color=self.background)
+            canvas = Image.new("RGB", square, self.background)
+            canvas.paste(image.resize(whole, FILTERS[self.filter]), self._corner(whole))
+            return canvas
         if self.resize == "crop":
-            return ImageOps.fit(image, size, method)
-        return image.resize(size, method)
+            return ImageOps.fit(image, square, FILTERS[self.filter])
+        return image.resize(square, FILTERS[self.filter])
 
-    def _centre(self, image: Image.Image, method: Image.Resampling) -> Image.Image:
-        """Rounds as transformers' CLIPImageProcessor does: the longer side and the margins downwards.
+    def _shrunk(self, pixels: np.ndarray) -> np.ndarray:
+        """As `_resized`, of what is approximate anyway: what is cut off is not resized first."""
+        size = pixels.shape[1::-1]
+        if self.resize == "pad":
+            whole = self._whole(size)
+            (left, top), canvas = self._corner(whole), np.empty((self.size, self.size, 3), np.uint8)
+            canvas[:] = self.background
+            canvas[top : top + whole[1], left : left + whole[0]] = shrink(pixels, whole)
+            return canvas
+        box = (0, 0, *size)
+        if self.resize != "stretch":
+            target = self.size if self.resize == "crop" else self.shorter_side or self.size
+            side = max(min(size) * self.size // target, 1)
+            box = _centre(size, (side, side))
+        return shrink(pixels, (self.size, self.size), box)
 
-        OpenAI's own preprocessing rounds an odd margin's half to the even number, which moves the cut by one
-        pixel for every fourth size; files in the Hugging Face layout mean the former.
-        """
-        shorter, target = min(image.size), self.shorter_side or self.size
-        width, height = (target if side == shorter else target * side // shorter for side in image.size)
-        left, top = (width - self.size) // 2, (height - self.size) // 2
-        if image.size != (width, height):
-            image = image.resize((width, height), method)
-        return image.crop((left, top, left + self.size, top + self.size))
+    def _corner(self, whole: Size) -> tuple[int, int]:
+        return tuple(round((self.size - side) * 0.5) for side in whole)
 
 
-def _announces(size: tuple[int, int]) -> str:
-    return f"it announces {size[0]}x{size[1]} pixels, more than {MAX_PIXELS >> 20} megapixels"
-
-
-def _told(error: Exception) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):  # whose own text is the address of a buffer
-        return "not a picture in a known format"
-    return str(error).rstrip(".") or type(error).__name__
+def _centre(size: Size, inner: Size) -> tuple[int, int, int, int]:
+    left, top = ((outer - side) // 2 for outer, side in zip(size, inner, strict=True))
+    return left, top, left + inner[0], top + inner[1]

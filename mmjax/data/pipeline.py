@@ -1,135 +1,116 @@
-"""The training and evaluation batches of a world, as a pure function of (seed, step).
+"""The training and evaluation batches of one source or several, as a pure function of (seed, step).
 
-B global batch, L tokens, M pictures of an example (1), H height, W width. The order of operations is the
-whole point: permute globally (anew every epoch), then cut each global batch into contiguous row blocks, one
-per process. So 1, 2 or 16 processes see the same global batches, and any step can be reached without reading
-what came before it.
+B global batch, L tokens, M pictures of a row, H height, W width, K documents of the fullest row. The order of
+operations is the whole point: permute globally (anew every epoch), then cut each global batch into contiguous
+row blocks, one per process. So 1, 2 or 16 processes see the same global batches, and any step can be reached
+without reading what came before it. What packing, length buckets and mixtures change is what is permuted:
+packed rows in place of records, and several permutations side by side (`packing`, `mixtures`).
 """
 
 from __future__ import annotations
 
-import dataclasses
+import bisect
+import collections
+import functools
+import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import grain
 import numpy as np
 
-from mmjax.data.images import ImageSpec
-from mmjax.data.records import BadRecord, Record
-from mmjax.data.sources import Records
+from mmjax.data.config import DataConfig
+from mmjax.data.layouts import lay_out
+from mmjax.data.mixtures import Mixture, walk_seed
+from mmjax.data.records import AnyRecord, decode
+from mmjax.data.sources import caption, open_dataset
+from mmjax.data.streams import Example, Stream, media_of
 from mmjax.data.templates import Template
 from mmjax.data.tokenizer import Tokenizer
-from mmjax.data.transforms import Augmentation
-from mmjax.data.worlds.world import World
 from mmjax.errors import UserError
+
+__all__ = ["Batch", "DataConfig", "Pipeline", "train_tokenizer"]
 
 Batch = dict[str, np.ndarray]
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """What to read and how to lay it out.
-
-    Attributes:
-      source: directory of a built world.
-      split: the split to train on.
-      image_size: side of the pictures in pixels; others are resized, see `image_resize` (`ImageSpec`).
-      image: a published model's whole preprocessing, in place of `image_resize` and `background`.
-      text_length: tokens of an example; a longer caption is a bad record.
-      template: layout of an example, see `templates`.
-      vocabulary_size: largest vocabulary of a tokenizer trained on the captions.
-      augment: None for none. Training only.
-      threads: each prepares whole batches ahead; 0 reads when asked.
-      max_bad_share: a run stops when more of a split than this share is bad.
-      cache_megabytes: decoded pictures kept in memory, filled as they are read.
-    """
-
-    source: str
-    split: str = "train"
-    image_size: int = 64
-    image_resize: str = "pad"
-    background: tuple[int, int, int] = (255, 255, 255)
-    image: ImageSpec | None = None
-    text_length: int = 24
-    template: str = "<bos>{caption}<eos>"
-    vocabulary_size: int = 4096
-    augment: Augmentation | None = dataclasses.field(default_factory=Augmentation)
-    threads: int = 2
-    max_bad_share: float = 0.01
-    cache_megabytes: int = 256
-
-    def __post_init__(self):
-        if self.image is not None and self.image.size != self.image_size:
-            raise UserError(
-                f"data.image.size is {self.image.size}: make it data.image_size={self.image_size}."
-            )
-
-    @property
-    def image_spec(self) -> ImageSpec:
-        return self.image or ImageSpec(
-            size=self.image_size, background=self.background, resize=self.image_resize
-        )
+ENDLESS = 2**52  # rows; Grain computes with the number of batches in floats
 
 
 class Pipeline:
-    """One split of a world, ready to batch.
+    """One split, ready to batch.
 
     A batch is a flat dict: tokens, targets, segment, block_start, positions i32[B, L];
-    image u8[B, M, H, W, 3]; image_valid bool[B, M]; index i32[B], the record's number in its split.
+    image u8[B, M, H, W, 3]; image_valid bool[B, M]; index i32[B], the number of the row's (first) record;
+    with `data.pack` also members i32[B, K], the numbers of all its records, -1 where there are no more.
+    `data.patches` and `data.tiles` have arrays of their own in place of image, see `media`.
+
+    Records are numbered through the sources of a mixture, one after the other.
+
+    Attributes:
+      dataset: the data set of the first source.
 
     Raises:
-      UserError: no such world or split, an empty split, a template with several pictures.
+      UserError: no such data or split, an empty split, packed pictures without an <image> in the template.
     """
 
     def __init__(self, config: DataConfig, tokenizer: Tokenizer, *, split: str | None = None):
         self.config = config
         self.tokenizer = tokenizer
         self.split = split or config.split
-        self.world = World.open(config.source)
         self.template = Template(config.template)
-        self._source = self.world.source(self.split)
-        if not len(self._source):
-            raise UserError(f"split {self.split!r} of {config.source} is empty: build the world again.")
-        if self.template.images > 1:
-            raise UserError(f"data.template {config.template!r} has several <image>: a record has one.")
-        self._image_spec = config.image_spec
-        self._records = Records(
-            self._source,
-            self._decode,
-            name=f"{config.source}:{self.split}",
-            max_bad_share=config.max_bad_share,
-            cache=(config.cache_megabytes << 20) // (4 * config.image_size**2),  # Pillow holds RGB as 4 bytes
-        )
+        self._media = media_of(config, tokenizer)
+        if config.pack and config.images and not self.template.images:
+            raise UserError(
+                f"data.template {config.template!r} has no <image> to tell whose picture is whose in a "
+                "packed row: add it, or set data.images=0."
+            )
+        datasets = {source: open_dataset(source) for source in dict.fromkeys(config.sources)}
+        self.dataset = datasets[config.sources[0]]
+        self._streams = [self._stream(source, datasets[source]) for source in config.sources]
+        self._starts = _starts(len(stream.records) for stream in self._streams)
+
+    def _stream(self, source: str, dataset) -> Stream:
+        records = dataset.source(self.split)
+        if not len(records):
+            raise UserError(f"split {self.split!r} of {source} is empty: build the world again.")
+        name = f"{source}:{self.split}"
+        return Stream(records, self.config, self.tokenizer, self._media, name=name)
 
     def __len__(self) -> int:
         """Records of the split, good and bad."""
-        return len(self._source)
+        return self._starts[-1]
 
     @property
     def problems(self) -> list[tuple[str, str, str]]:
         """(record id, kind, message) of the bad records met so far, in record order."""
-        return [(bad.id, bad.kind, bad.message) for bad in self._records.problems]
+        met = (bad for stream in self._streams for bad in stream.records.problems)
+        return [(bad.id, bad.kind, bad.message) for bad in met]
+
+    def problem_counts(self) -> dict[str, int]:
+        """How many bad records of each kind were met so far, most frequent kind first."""
+        return dict(collections.Counter(kind for _, kind, _ in self.problems).most_common())
 
     @property
     def captions(self) -> list[str]:
-        """The captions in record order, "" where a record has none that can be read."""
-        return [_caption(self._source[index]) for index in range(len(self))]
+        """The text of each record in record order, "" where it has none that can be read."""
+        return [
+            caption(stream.source, number) for stream in self._streams for number in range(len(stream.source))
+        ]
 
-    def record(self, index: int) -> Record:
+    @property
+    def fill(self) -> float:
+        """Share of the positions of the packed rows that hold a token of a document."""
+        packed = [stream.packed for stream in self._streams]
+        return float(np.average([rows.fill for rows in packed], weights=[len(rows) for rows in packed]))
+
+    def record(self, index: int) -> AnyRecord:
         """The encoded record behind `index` of a batch. Raises BadRecord where it is bad."""
-        return Record.decode(self._source[index])
+        number, at = _place(self._starts, index)
+        return decode(self._streams[number].source[at])
 
     def example_batch(self, batch_size: int) -> Batch:
-        """A batch of zeros with the shapes and types of all others."""
-        size, length = self.config.image_size, self.config.text_length
-        text = ("tokens", "targets", "segment", "block_start", "positions")
-        return {
-            **{name: np.zeros((batch_size, length), np.int32) for name in text},
-            "image": np.zeros((batch_size, 1, size, size, 3), np.uint8),
-            "image_valid": np.zeros((batch_size, 1), bool),
-            "index": np.zeros(batch_size, np.int32),
-        }
+        """A batch of zeros with the shapes and types of all others; with buckets, of the longest."""
+        rows = [self._row([], 0, self.config.text_length, None)] * batch_size
+        return {name: np.zeros_like(np.stack([row[name] for row in rows])) for name in rows[0]}
 
     def train(
         self,
@@ -160,11 +141,8 @@ class Pipeline:
                 f"training.batch_size is {batch_size}: use a multiple of the {process_count} processes."
             )
         iterator = iter(
-            grain.MapDataset.range(len(self))
-            .seed(seed)
-            .shuffle()
-            .repeat()
-            .random_map(self._training_example)
+            self._draws(batch_size, seed)
+            .random_map(self._training_row)
             .batch(batch_size // process_count)[process_index::process_count]
             .to_iter_dataset(self._read_options(ahead=max(2, self.config.threads)))
         )
@@ -172,63 +150,123 @@ class Pipeline:
         return iterator
 
     def evaluate(self, batch_size: int) -> Iterator[Batch]:
-        """One pass over the good records in record order, without augmentation.
+        """One pass over the good records in record order, each in a row of its own, without augmentation.
 
         The last batch is filled up with empty rows of index -1.
         """
         dataset = (
             grain.MapDataset.range(len(self))
-            .map(self._evaluation_example)
+            .map(self._evaluation_row)
             .to_iter_dataset(self._read_options(ahead=2 * batch_size))
             .batch(batch_size, batch_fn=lambda rows: self._padded(rows, batch_size))
         )
         return iter(dataset)
 
-    def _decode(self, index: int, data: bytes) -> dict[str, Any]:
-        record = Record.decode(data)
-        try:
-            text = self.template.example(self.tokenizer, record.caption, self.config.text_length)
-            return {**text, "image": self._image_spec.decode(record.image), "index": np.int32(index)}
-        except BadRecord as bad:
-            bad.id = record.id
-            raise
+    @functools.cached_property
+    def _rows(self) -> list[int]:
+        """The first row of each stream in training, and the number of all; a packed row counts once."""
+        return _starts(map(len, self._streams))
 
-    def _training_example(self, index: int, rng: np.random.Generator) -> Batch:
-        example = self._records[index]
-        if self.config.augment is None:
-            return _with_pixels(example, np.asarray(example["image"]))
-        pixels = self.config.augment(example["image"], rng, background=self.config.background)
-        return _with_pixels(example, pixels)
+    @functools.cached_property
+    def _most(self) -> int:
+        """K."""
+        return max(stream.packed.most for stream in self._streams)
 
-    def _evaluation_example(self, index: int) -> Batch | None:
-        example = self._records.get(index)
-        return None if example is None else _with_pixels(example, np.asarray(example["image"]))
+    def _draws(self, batch_size: int, seed: int) -> grain.MapDataset:
+        """The number of each row of the run, endlessly; rows are numbered through the streams."""
+        if self.config.buckets:
+            return self._bucketed(batch_size, seed)
+        starts = self._rows
+        if len(self._streams) == 1:
+            return _shuffled(starts[-1], seed)
+        walks = [_walk(len(stream), seed, number) for number, stream in enumerate(self._streams)]
+        mixture = Mixture(self.config.draw_stages(batch_size), seed)
+
+        def draw(number: int) -> int:
+            source, count = mixture.locate(number)
+            return starts[source] + walks[source][count]
+
+        return grain.MapDataset.range(ENDLESS).seed(seed).map(draw)
+
+    def _bucketed(self, batch_size: int, seed: int) -> grain.MapDataset:
+        """Each step draws one bucket, in proportion to its records, and all its rows from it."""
+        starts = self._streams[0].starts
+        counts = tuple(stop - start for start, stop in itertools.pairwise(starts))
+        if not any(counts):
+            raise UserError(f"{self._streams[0].name} has no usable record: see the log for what is wrong.")
+        walks = [_walk(count, seed, number) for number, count in enumerate(counts)]
+        steps = Mixture([(0, counts)], seed)
+
+        def draw(number: int) -> int:
+            step, row = divmod(number, batch_size)
+            bucket, count = steps.locate(step)
+            return starts[bucket] + walks[bucket][count * batch_size + row]
+
+        return grain.MapDataset.range(ENDLESS).seed(seed).map(draw)
+
+    def _training_row(self, number: int, rng: np.random.Generator) -> Batch:
+        stream, at = _place(self._rows, number)
+        examples, length = self._streams[stream].row(at)
+        return self._row(examples, stream, length, rng)
+
+    def _evaluation_row(self, index: int) -> Batch | None:
+        stream, at = _place(self._starts, index)
+        example = self._streams[stream].records.get(at)
+        if example is None:
+            return None
+        row = self._row([example], stream, self.config.text_length, None)
+        row.pop("members", None)
+        return row
+
+    def _row(
+        self, examples: Sequence[Example], stream: int, length: int, rng: np.random.Generator | None
+    ) -> Batch:
+        row = lay_out(self.tokenizer, [example.sample for example in examples], length)
+        row |= self._media.empty()
+        pictures = [picture for example in examples for picture in example.pictures]
+        self._media.fill(row, pictures, rng)
+        numbers = [self._starts[stream] + example.number for example in examples]
+        row["index"] = np.int32(numbers[0] if numbers else -1)
+        if self.config.pack:
+            row["members"] = np.full(self._most, -1, np.int32)
+            row["members"][: len(numbers)] = numbers
+        return row
 
     def _padded(self, rows: Sequence[Batch], batch_size: int) -> Batch:
-        batch = self.example_batch(batch_size)
-        batch["targets"][:] = -1
-        batch["index"][:] = -1
-        for name, array in batch.items():
-            array[: len(rows)] = [row[name] for row in rows]
-        return batch
+        empty = self._row([], 0, self.config.text_length, None)
+        empty.pop("members", None)
+        rows = [*rows, *[empty] * (batch_size - len(rows))]
+        return {name: np.stack([row[name] for row in rows]) for name in empty}
 
     def _read_options(self, *, ahead: int) -> grain.ReadOptions:
         return grain.ReadOptions(num_threads=self.config.threads, prefetch_buffer_size=ahead)
 
 
 def train_tokenizer(config: DataConfig) -> Tokenizer:
-    """Trains a tokenizer on the readable captions of the training split."""
-    source = World.open(config.source).source(config.split)
-    captions = (_caption(source[index]) for index in range(len(source)))
-    return Tokenizer.train(filter(None, captions), config.vocabulary_size)
+    """Trains a tokenizer on the readable texts of the training split."""
+    sources = [open_dataset(source).source(config.split) for source in config.sources]
+    texts = (caption(source, index) for source in sources for index in range(len(source)))
+    return Tokenizer.train(filter(None, texts), config.vocabulary_size)
 
 
-def _caption(data: bytes) -> str:
-    try:
-        return Record.decode(data).caption
-    except BadRecord:
-        return ""
+def _walk(length: int, seed: int, number: int) -> grain.MapDataset:
+    """The order of one of several that are drawn from."""
+    return _shuffled(max(length, 1), walk_seed(seed, number))
 
 
-def _with_pixels(example: dict[str, Any], pixels: np.ndarray) -> Batch:
-    return {**example, "image": pixels[None], "image_valid": np.ones(1, bool)}
+def _shuffled(length: int, seed: int) -> grain.MapDataset:
+    """0 .. length - 1, shuffled anew every epoch, endlessly."""
+    return grain.MapDataset.range(length).seed(seed).shuffle().repeat(ENDLESS // length)
+
+
+def _starts(lengths) -> list[int]:
+    starts = [0]
+    for length in lengths:
+        starts.append(starts[-1] + length)
+    return starts
+
+
+def _place(starts: Sequence[int], index: int) -> tuple[int, int]:
+    """(which, number within it) of a number that runs through several."""
+    which = bisect.bisect_right(starts, index) - 1
+    return which, index - starts[which]

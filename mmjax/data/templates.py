@@ -6,24 +6,22 @@ L tokens. A template is text with special tokens and one `{caption}`:
     <bos><image>{caption}<eos>                              a caption of the picture before it
     <bos>{caption}<eos><image_query_0>...<image_query_7>    a picture asked for by its caption
 
-Targets are aligned: `targets[i]` is the id that position i should predict, -1 where there is no loss. What
-a model could not, or need not, say is never a target: padding, <bos>, <image> and the image queries.
+All of it is learned but what no model says: <bos>, <image> and the image queries.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import re
 
 import numpy as np
 
-from mmjax.data.records import BadRecord
+from mmjax.data.layouts import TAG, Sample, Slots, lay_out, one_slot
+from mmjax.data.records import BadRecord, Record
 from mmjax.data.tokenizer import IMAGE, SPECIAL_TOKENS, Tokenizer
 from mmjax.errors import UserError
 
 CAPTION = "{caption}"
-_TAG = re.compile(r"(<\w+>)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Template:
     def __post_init__(self):
         if self.text.count(CAPTION) != 1:
             raise UserError(f"template {self.text!r} needs exactly one {CAPTION}.")
-        for tag in _TAG.findall(self.text):
+        for tag in TAG.findall(self.text):
             if tag not in SPECIAL_TOKENS:
                 near = difflib.get_close_matches(tag, SPECIAL_TOKENS, n=1, cutoff=0.0)[0]
                 raise UserError(f"template {self.text!r} has the unknown token {tag}: did you mean {near}?")
@@ -48,6 +46,22 @@ class Template:
     def images(self) -> int:
         """How many <image> slots an example reserves."""
         return self.text.count(SPECIAL_TOKENS[IMAGE])
+
+    def sample(self, tokenizer: Tokenizer, record: Record, length: int, slots: Slots = one_slot) -> Sample:
+        """A captioned picture as a sample; the picture belongs to it whether or not there is an <image>.
+
+        Raises:
+          BadRecord: more than `length` tokens, or nothing to learn.
+        """
+        ids = np.array(self._ids(tokenizer, self.text, record.caption), np.int32)
+        marker = tokenizer.roles.get(SPECIAL_TOKENS[IMAGE])
+        if self.images and (count := slots(record.image)) != 1:
+            ids = np.repeat(ids, np.where(ids == marker, count, 1))
+        _check_length(len(ids), length)
+        is_target = _said(tokenizer, ids)
+        if not is_target[1:].any():
+            raise BadRecord("", "no target", "its caption has no token that a model could learn to say")
+        return Sample(ids=ids, is_target=is_target, pictures=(record.image,))
 
     def example(self, tokenizer: Tokenizer, caption: str, length: int) -> dict[str, np.ndarray]:
         """One padded example.
@@ -59,8 +73,7 @@ class Template:
           BadRecord: the example has more than `length` tokens (its id is left empty).
         """
         ids = self._ids(tokenizer, self.text, caption)
-        if len(ids) > length:
-            raise BadRecord("", "caption too long", f"{len(ids)} tokens with its template, room for {length}")
+        _check_length(len(ids), length)
         return _laid_out(tokenizer, ids, length)
 
     def prompt(
@@ -89,7 +102,7 @@ class Template:
 
     def _ids(self, tokenizer: Tokenizer, text: str, caption: str) -> list[int]:
         ids = []
-        for piece in _TAG.split(text):
+        for piece in TAG.split(text):
             if piece in SPECIAL_TOKENS:
                 ids.append(tokenizer.id(piece))
             elif piece:
@@ -99,20 +112,18 @@ class Template:
         return ids
 
 
-def _laid_out(tokenizer: Tokenizer, ids: list[int], length: int) -> dict[str, np.ndarray]:
+def _check_length(count: int, length: int) -> None:
+    if count > length:
+        raise BadRecord("", "caption too long", f"{count} tokens with its template, room for {length}")
+
+
+def _said(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
+    # In some vocabularies padding and the end of a text are one token: only the latter is in an example.
     roles = tokenizer.roles
-    used = np.arange(length) < len(ids)
-    tokens = np.full(length, roles.get("<pad>", 0), np.int32)
-    tokens[: len(ids)] = ids
-    following, is_text = np.roll(tokens, -1), np.roll(used, -1)
-    is_text[-1:] = False
-    # In some vocabularies padding and the end of a text are one token: the position tells them apart.
-    silent = [id for role, id in roles.items() if role != "<eos>" and id != roles.get("<eos>")]
-    said = is_text & ~np.isin(following, silent)
-    return {
-        "tokens": tokens,
-        "targets": np.where(said, following, np.int32(-1)),
-        "segment": used.astype(np.int32),
-        "block_start": used.astype(np.int32),
-        "positions": np.where(used, np.arange(length), 0).astype(np.int32),
-    }
+    silent = {id for role, id in roles.items() if role != "<eos>" and id != roles.get("<eos>")}
+    return np.array([id not in silent for id in ids.tolist()], bool)
+
+
+def _laid_out(tokenizer: Tokenizer, ids: list[int], length: int) -> dict[str, np.ndarray]:
+    ids = np.array(ids, np.int32)
+    return lay_out(tokenizer, [Sample(ids=ids, is_target=_said(tokenizer, ids))], length)

@@ -5,19 +5,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmjax.data.worlds.world import World, sha256
+from mmjax.data.sources import Dataset
+from mmjax.data.worlds.world import sha256
 from mmjax.errors import UserError
 
 
-def split(world: World, name: str) -> dict[str, Any]:
-    """{split, count, sha256} of a split, from the manifest: the hash that building the world again gives.
+def split(dataset: Dataset, name: str) -> dict[str, Any]:
+    """{split, count, sha256} of a split; of a built one, the hash that building it again gives.
 
     Raises:
-      UserError: the world has no such split.
+      UserError: the data set has no such split.
     """
-    world.path(name)  # complains of an unknown split
-    facts = world.manifest["splits"][name]
-    return {"split": name, "count": facts["count"], "sha256": facts.get("sha256")}
+    return {"split": name, **dataset.provenance(name)}
 
 
 def files(evaluator: Any) -> dict[str, Mapping[str, Any]]:

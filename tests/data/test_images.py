@@ -112,7 +112,7 @@ def test_broken_pictures(name):
 
 def test_a_large_picture_is_refused_from_its_header_alone(monkeypatch):
     picture = noise(0)
-    monkeypatch.setattr("mmjax.data.images.MAX_PIXELS", 15 * 16)
+    monkeypatch.setattr("mmjax.data.decode.MAX_PIXELS", 15 * 16)
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     with pytest.raises(BadRecord, match="announces 16x16 pixels"):
         ImageSpec().decode(picture)

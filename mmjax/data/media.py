@@ -1,0 +1,172 @@
+"""How the pictures of a row are prepared and laid into its arrays: squares, patches or tiles.
+
+M pictures of a row, H height, W width, N patches of a picture, P side of a patch, T tiles of a picture, S
+side of a tile, L tokens. Each class says which arrays it fills and how many tokens a picture takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mmjax.data.decode import decode
+from mmjax.data.images import ImageSpec
+from mmjax.data.layouts import one_slot
+from mmjax.data.tiling import PatchSpec, Tiles
+
+Batch = dict[str, np.ndarray]
+Augment = Callable[..., np.ndarray]  # of `mmjax.data.transforms`
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Squares:
+    """image u8[M, H, W, 3], image_valid bool[M]."""
+
+    spec: ImageSpec
+    images: int
+    augment: Augment | None = None
+    slots_per_image: int = 1
+
+    @property
+    def bytes(self) -> int:
+        """Memory of a decoded picture; Pillow holds RGB as 4 bytes."""
+        return 4 * self.spec.size**2
+
+    def slots(self, data: bytes) -> int:
+        return self.slots_per_image
+
+    def empty(self) -> Batch:
+        side = self.spec.size
+        return {
+            "image": np.zeros((self.images, side, side, 3), np.uint8),
+            "image_valid": np.zeros(self.images, bool),
+        }
+
+    def decode(self, data: bytes) -> Image.Image | np.ndarray:
+        return self.spec.pixels(data) if self.augment is None else self.spec.decode(data)
+
+    def fill(self, row: Batch, pictures: Sequence[Any], rng: np.random.Generator | None) -> None:
+        pixels = [_pixels(picture, self.augment, rng, self.spec.background) for picture in pictures]
+        if self.images == len(pixels) == 1:  # by far the commonest: one copy of the picture less
+            row["image"] = pixels[0][None]
+        elif pixels:
+            row["image"][: len(pixels)] = pixels
+        row["image_valid"][: len(pixels)] = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Patches:
+    """patches u8[M, N, P * P * 3], patch_positions i32[M, N, 2] (row, column), patch_valid bool[M, N] and
+    image_valid bool[M]."""
+
+    spec: PatchSpec
+    images: int
+    augment: Augment | None = None
+    slots_per_image: int = 1
+
+    @property
+    def bytes(self) -> int:
+        return 4 * self.spec.patches * self.spec.patch**2
+
+    def slots(self, data: bytes) -> int:
+        return self.slots_per_image
+
+    def empty(self) -> Batch:
+        shape = (self.images, self.spec.patches)
+        return {
+            "patches": np.zeros((*shape, 3 * self.spec.patch**2), np.uint8),
+            "patch_positions": np.zeros((*shape, 2), np.int32),
+            "patch_valid": np.zeros(shape, bool),
+            "image_valid": np.zeros(self.images, bool),
+        }
+
+    def decode(self, data: bytes) -> Image.Image:
+        return self.spec.decode(data)
+
+    def fill(self, row: Batch, pictures: Sequence[Any], rng: np.random.Generator | None) -> None:
+        for m, picture in enumerate(pictures):
+            pixels = _pixels(picture, self.augment, rng, self.spec.background)
+            patches, places = self.spec.cut(pixels)
+            row["patches"][m, : len(patches)] = patches
+            row["patch_positions"][m, : len(patches)] = places
+            row["patch_valid"][m, : len(patches)] = row["image_valid"][m] = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TiledPictures:
+    """image u8[M * T, S, S, 3], image_valid bool[M * T], tile_grid i32[M, 2] (rows, columns; 0: no picture).
+
+    And where the features go: slots i32[M * n], positions in the row (L: dropped), and slot_sources
+    i32[M * n], which of the (T * F + 1) features of its picture each takes (`Tiles.sources`).
+    """
+
+    spec: Tiles
+    images: int
+    length: int
+    marker: int
+
+    @property
+    def bytes(self) -> int:
+        return self.spec.most * 3 * self.spec.size**2
+
+    def slots(self, data: bytes) -> int:
+        return self.spec.slots(data)
+
+    def empty(self) -> Batch:
+        tiles, side, slots = self.images * self.spec.most, self.spec.size, self.images * self.spec.most_slots
+        return {
+            "image": np.zeros((tiles, side, side, 3), np.uint8),
+            "image_valid": np.zeros(tiles, bool),
+            "tile_grid": np.zeros((self.images, 2), np.int32),
+            "slots": np.full(slots, self.length, np.int32),
+            "slot_sources": np.zeros(slots, np.int32),
+        }
+
+    def decode(self, data: bytes) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
+        """(grid, sources, tiles) of a picture."""
+        image = decode(data, background=self.spec.background)
+        return self.spec.plan(image.size).grid, self.spec.sources(image.size), self.spec.cut(image)
+
+    def fill(self, row: Batch, pictures: Sequence[Any], rng: np.random.Generator | None) -> None:
+        positions = np.flatnonzero(row["tokens"] == self.marker)
+        taken = 0
+        for m, (grid, sources, tiles) in enumerate(pictures):
+            first, slot = m * self.spec.most, m * self.spec.most_slots
+            row["image"][first : first + len(tiles)] = tiles
+            row["image_valid"][first : first + len(tiles)] = True
+            row["tile_grid"][m] = grid
+            row["slots"][slot : slot + len(sources)] = positions[taken : taken + len(sources)]
+            row["slot_sources"][slot : slot + len(sources)] = sources
+            taken += len(sources)
+
+
+class NoPictures:
+    """No arrays at all: the text alone."""
+
+    images = 0
+    bytes = 1
+    slots = staticmethod(one_slot)
+
+    def empty(self) -> Batch:
+        return {}
+
+    def decode(self, data: bytes) -> None:
+        return None
+
+    def fill(self, row: Batch, pictures: Sequence[Any], rng: np.random.Generator | None) -> None:
+        pass
+
+
+def _pixels(
+    picture: Image.Image | np.ndarray,
+    augment: Augment | None,
+    rng: np.random.Generator | None,
+    background: tuple,
+) -> np.ndarray:
+    if augment is None or rng is None:
+        return np.asarray(picture)
+    return augment(picture, rng, background=background)

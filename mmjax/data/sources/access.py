@@ -1,0 +1,186 @@
+"""Random access to encoded records, and to what is decoded from them.
+
+A source is anything with `len(source)` and `source[i] -> bytes`. Reading a record may raise `BadRecord`: what
+is wrong in a container (a cut shard, a row that is no row) takes a place among its records, so that one
+mechanism counts and names every problem.
+"""
+
+from __future__ import annotations
+
+import bisect
+import threading
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from absl import logging
+
+from mmjax.data.records import AnyRecord, BadRecord, decode, texts
+from mmjax.errors import UserError
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """Random access to encoded records; safe to read from several threads."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> bytes: ...
+
+
+class Rows(Generic[T]):
+    """A source that makes record i from row i when it is read.
+
+    A row that is a `BadRecord` is raised instead.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[T | BadRecord],
+        make: Callable[[T], AnyRecord],
+        *,
+        caption: Callable[[T], str] | None = None,
+    ):
+        """`make(row)` may raise `BadRecord`; `caption(row)` gives the caption without reading a picture."""
+        self._rows, self._make, self._caption = rows, make, caption
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> bytes:
+        return self._make(self._good(index)).encode()
+
+    def caption(self, index: int) -> str:
+        """The caption of a record as it stands in the source; it may raise `BadRecord`."""
+        if self._caption is None:
+            return _joined(decode(self[index]))
+        return self._caption(self._good(index))
+
+    def _good(self, index: int) -> T:
+        row = self._rows[index]
+        if isinstance(row, BadRecord):
+            raise BadRecord(row.id, row.kind, row.message)  # a new one: each raise grows a traceback
+        return row
+
+
+class Chain:
+    """Several sources, one after the other."""
+
+    def __init__(self, sources: Sequence[Source]):
+        self._sources = sources
+        self._starts = [0]
+        for source in sources:
+            self._starts.append(self._starts[-1] + len(source))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: int) -> bytes:
+        source, inner = self._place(index)
+        return source[inner]
+
+    def caption(self, index: int) -> str:
+        """See `Rows.caption`."""
+        source, inner = self._place(index)
+        return source.caption(inner) if hasattr(source, "caption") else _joined(decode(source[inner]))
+
+    def _place(self, index: int) -> tuple[Source, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        place = bisect.bisect_right(self._starts, index) - 1
+        return self._sources[place], index - self._starts[place]
+
+
+def caption(source: Source, index: int) -> str:
+    """The text of record `index`, its parts joined by a space; "" where the record cannot be read.
+
+    Reads no picture where the source can do without, so that a tokenizer is trained on a table at once.
+    """
+    try:
+        text = source.caption(index) if hasattr(source, "caption") else _joined(decode(source[index]))
+        text.encode("utf-8")
+    except (BadRecord, UnicodeEncodeError):
+        return ""
+    return "" if "\0" in text or not text.strip() else text
+
+
+def _joined(record: AnyRecord) -> str:
+    return " ".join(texts(record))
+
+
+class Records(Generic[T]):
+    """Decoded records of a source, where a bad one never stops a run unseen nor slips through.
+
+    `records[i]` is the decoded record i or, where that one is bad, the next good one after it (cyclically):
+    a rule without state, so that every process and every resumed run sees the same data. Each bad record
+    is logged once.
+
+    Attributes:
+      problems: the bad records met so far, in record order.
+
+    Raises (when read):
+      UserError: more than `max_bad_share` of the source is bad.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        decode: Callable[[int, bytes], T],
+        *,
+        name: str,
+        max_bad_share: float,
+        cache: int = 0,
+    ):
+        """`decode(i, bytes)` raises `BadRecord`; the first `cache` distinct records read are kept decoded."""
+        self._source, self._decode, self._name = source, decode, name
+        self._max_bad_share, self._capacity = max_bad_share, cache
+        self._cache: dict[int, T] = {}
+        self._bad: dict[int, BadRecord] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> T:
+        for candidate in range(index, index + len(self)):
+            record = self.get(candidate % len(self))
+            if record is not None:
+                return record
+        raise UserError(f"{self._name} has no usable record: see the log for what is wrong with each.")
+
+    def get(self, index: int) -> T | None:
+        """Record `index` itself, or None if it is bad."""
+        if index in self._cache:
+            return self._cache[index]
+        if index in self._bad:
+            self._stop_above_share()  # whichever thread met it first, none goes on
+            return None
+        try:
+            record = self._decode(index, self._source[index])
+        except BadRecord as bad:
+            bad.id = bad.id or f"number {index}"
+            self._note(index, bad)
+            return None
+        if len(self._cache) < self._capacity:
+            self._cache[index] = record
+        return record
+
+    @property
+    def problems(self) -> list[BadRecord]:
+        with self._lock:
+            return [self._bad[index] for index in sorted(self._bad)]
+
+    def _note(self, index: int, bad: BadRecord) -> None:
+        with self._lock:
+            new = index not in self._bad
+            self._bad.setdefault(index, bad)
+        if new:
+            logging.warning("%s: skipped %s (%d skipped so far)", self._name, bad, len(self._bad))
+        self._stop_above_share()
+
+    def _stop_above_share(self) -> None:
+        if len(self._bad) > self._max_bad_share * len(self):
+            raise UserError(
+                f"{self._name} has more bad records than data.max_bad_share={self._max_bad_share:g} allows "
+                f"({'; '.join(map(str, self.problems[:3]))}): mend them or raise the share."
+            )
