@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from mmjax.flops import multiply_adds
+from mmjax.flops import multiply_adds, training_multiply_adds
 
 
 def array(*shape):
@@ -121,3 +121,37 @@ def test_a_loop_of_unknown_length():
 def test_shapes_are_enough():
     """A product of which neither factor would fit into any memory."""
     assert multiply_adds(jnp.matmul, array(10**9, 10**9), array(10**9, 1)) == 10**18
+
+
+def test_training_costs_two_more_products_where_both_factors_are_trained_and_one_with_data_or_frozen():
+    x, frozen, kernels = array(4, 8), array(8, 8), array(3, 8, 8)
+    product = 4 * 8 * 8
+
+    def loss(kernels, frozen, x):
+        x = layer(x, frozen)  # nothing trained before it: forward only
+        x = jax.lax.scan(jax.checkpoint(lambda x, kernel: (layer(x, kernel), None)), x, kernels)[0]
+        return jnp.sum(layer(x, frozen)) + jnp.sum(jax.lax.stop_gradient(kernels[0]) @ frozen)
+
+    # The first of the scanned layers reads data, but a scan differentiates all of its iterations alike.
+    forward_only = product + 8 * 8 * 8
+    assert training_multiply_adds(loss, kernels, frozen, x) == forward_only + (3 * 3 + 2) * product
+
+
+def test_training_through_hand_written_derivatives_counts_what_they_replace():
+    @jax.custom_vjp
+    def product(x, kernel):
+        return x @ kernel
+
+    product.defvjp(lambda x, kernel: (x @ kernel, None), lambda _, gradient: (gradient, gradient))
+    count = training_multiply_adds(lambda kernel, x: product(x, kernel).sum(), array(8, 8), array(4, 8))
+    assert count == 2 * 4 * 8 * 8
+
+
+def test_training_agrees_with_the_gradient_as_jax_writes_it():
+    def loss(kernels, x):
+        for kernel in kernels:
+            x = layer(x, kernel)
+        return jnp.sum(x)
+
+    kernels, x = [array(8, 16), array(16, 4)], array(5, 8)
+    assert training_multiply_adds(loss, kernels, x) == multiply_adds(jax.grad(loss), kernels, x)

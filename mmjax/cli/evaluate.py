@@ -28,7 +28,7 @@ from absl import flags
 from mmjax import config as configs
 from mmjax.cli.main import parse, require
 from mmjax.data.pipeline import Pipeline
-from mmjax.data.worlds.world import World
+from mmjax.data.sources import open_dataset
 from mmjax.errors import UserError
 from mmjax.evaluation import provenance
 from mmjax.training.checkpoints import Trained
@@ -52,9 +52,8 @@ def main(arguments: list[str]) -> None:
     require(values, "checkpoint")
     trained = Trained.load(values.checkpoint)
     if values.source:
-        trained = dataclasses.replace(
-            trained, data_config=dataclasses.replace(trained.data_config, source=values.source)
-        )
+        data = dataclasses.replace(trained.data_config, source=values.source, mixture=(), stages=())
+        trained = dataclasses.replace(trained, data_config=data)
     figures = run(trained, split=values.split, judge=values.judge, grid=values.grid, seed=values.seed)
     print(table(figures))
     if values.json:
@@ -90,7 +89,7 @@ def origins(trained: Trained, split: str) -> dict[str, Any]:
     evaluators = configs.experiment(trained.config).evaluators
     files = {name: provenance.files(evaluator) for name, evaluator in evaluators.items()}
     return {
-        **provenance.split(World.open(trained.data_config.source), split),
+        **provenance.split(open_dataset(trained.data_config.sources[0]), split),
         "files": {name: found for name, found in files.items() if found},
     }
 

@@ -25,6 +25,8 @@ COMMANDS = {
     "convert": "read or write public weights in the Hugging Face layout",
     "reproduce": "check the published numbers that this library can compute",
     "parameters": "count the parameters of a config by module, from shapes alone",
+    "sharding": "show how a config's parameters are laid over a mesh",
+    "compile": "compile a config for a TPU pod on this machine and report memory and speed",
     "quickstart": "build a small world, train everything on it and write a report",
 }
 
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if debug:
             raise
         print(f"mmjax: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
 
 
 def _dispatch(arguments: list[str]) -> int | None:
@@ -54,7 +56,7 @@ def _dispatch(arguments: list[str]) -> int | None:
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
     module = importlib.import_module(f"mmjax.cli.{command}")
-    if {"--help", "-h"} & set(rest):
+    if {"--help", "-h"} & set(rest) and not getattr(module, "EXPLAINS_ITSELF", False):
         print(module.__doc__.strip())
         return 0
     keep_compiled_programs()

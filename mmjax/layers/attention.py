@@ -11,7 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
+from mmjax.layers import fused_attention
+from mmjax.layers.masks import SelfMask
 from mmjax.layers.normalization import normalization
 from mmjax.layers.partitioning import constrain, dense, scaled_fan_in
 
@@ -23,16 +26,37 @@ class KeysValues(NamedTuple):
     value: jax.Array
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | SelfMask | None = None,
+    *,
+    backend: str | None = None,
+) -> jax.Array:
     """softmax(q k^T / sqrt(K)) v, with logits and softmax in float32.
 
     Args:
       query: float[B, T, H, K]. key, value: float[B, S, N, K], N divides H.
-      mask: bool[B, T, S], True where attention is allowed; None allows all.
+      mask: bool[B, T, S], True where attention is allowed, or the integers it follows from; None allows all.
+      backend: 'xla', 'splash' or 'cudnn'; None for the one of the platform (`mmjax.layers.fused_attention`).
 
     Returns:
       float[B, T, H, K]; exactly zero for a query that may see nothing.
     """
+    match fused_attention.choose(backend, query, mask):
+        case "splash":
+            return fused_attention.splash(query, key, value, mask)
+        case "cudnn":
+            return fused_attention.cudnn(query, key, value, mask)
+    if isinstance(mask, SelfMask):
+        mask = mask.dense(query.shape[1])
+    # Where a sequence is split over devices, its queries stay where they are and read all keys.
+    key, value = (constrain(x, "batch", None, "kv_heads", None) for x in (key, value))
+    return checkpoint_name(_attend(query, key, value, mask), fused_attention.SAVED)
+
+
+def _attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None) -> jax.Array:
     batch, length, heads, head_dim = query.shape
     kv_heads, groups = key.shape[2], heads // key.shape[2]
     # Heads move next to the batch, and the query heads of a group next to the queries: then both products are
@@ -41,17 +65,45 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array |
     query = query.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, groups * length, head_dim)
     key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
 
+    read = _read(query, key, value, None if mask is None else jnp.tile(mask, (1, groups, 1))[:, None])
+    read = read.reshape(batch, kv_heads, groups, length, head_dim).transpose(0, 3, 1, 2, 4)
+    return read.reshape(batch, length, heads, head_dim)
+
+
+@jax.custom_vjp
+def _read(query: jax.Array, key: jax.Array, value: jax.Array, allowed: jax.Array | None) -> jax.Array:
+    """float[B, N, Q, K] from queries of that shape, keys and values float[B, N, S, K], bool[B, 1, Q, S].
+
+    The backward pass keeps the weights W in the type of the values and nothing else of size Q x S. With
+    R = W V, dL/dlogits = W * (dR V^T - rowsum(dR * R)), as flash attention has it (Dao et al. 2022, B.2).
+    """
+    return _read_forward(query, key, value, allowed)[0]
+
+
+def _read_forward(query, key, value, allowed):
     logits = jnp.einsum("BNQK,BNSK->BNQS", query, key, preferred_element_type=jnp.float32)
-    if mask is None:
+    if allowed is None:
         weights = jax.nn.softmax(logits)
     else:
-        allowed = jnp.tile(mask, (1, groups, 1))[:, None]
         # The second `where` matters for rows without any allowed key: softmax makes them uniform, not zero.
         weights = jax.nn.softmax(jnp.where(allowed, logits, jnp.finfo(logits.dtype).min))
         weights = jnp.where(allowed, weights, 0.0)
-    read = jnp.einsum("BNQS,BNSK->BNQK", weights.astype(value.dtype), value)
-    read = read.reshape(batch, kv_heads, groups, length, head_dim).transpose(0, 3, 1, 2, 4)
-    return read.reshape(batch, length, heads, head_dim)
+    weights = weights.astype(value.dtype)
+    read = jnp.einsum("BNQS,BNSK->BNQK", weights, value)
+    return read, (query, key, value, weights, read)
+
+
+def _read_backward(saved, d_read):
+    query, key, value, weights, read = saved
+    d_weights = jnp.einsum("BNQK,BNSK->BNQS", d_read, value, preferred_element_type=jnp.float32)
+    inner = jnp.sum(d_read.astype(jnp.float32) * read.astype(jnp.float32), axis=-1, keepdims=True)
+    d_logits = (weights * (d_weights - inner)).astype(query.dtype)
+    d_query = jnp.einsum("BNQS,BNSK->BNQK", d_logits, key)
+    d_key = jnp.einsum("BNQS,BNQK->BNSK", d_logits, query)
+    return d_query, d_key, jnp.einsum("BNQS,BNQK->BNSK", weights, d_read), None
+
+
+_read.defvjp(_read_forward, _read_backward)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +151,7 @@ class Attention(nn.Module):
       rope_base: base of the rotary frequencies; None means no rotation.
       rope_scaling: how they are stretched to a longer context; None for not at all.
       output_scale: multiplies the initial standard deviation of the output projection.
+      backend: of `attend`.
     """
 
     features: int
@@ -111,6 +164,7 @@ class Attention(nn.Module):
     rope_base: float | None = None
     rope_scaling: RopeScaling | None = None
     output_scale: float = 1.0
+    backend: str | None = None
     dtype: str = "float32"
 
     def setup(self):
@@ -163,7 +217,7 @@ class Attention(nn.Module):
         Args:
           x: float[B, T, D].
           memory: float[B, S, D'] to project, or keys and values that are ready.
-          mask: bool[B, T, S]; with a cache S is its capacity.
+          mask: of `attend`; with a cache S is its capacity.
           positions: int[B, T], for RoPE.
           cache: static cache; the new keys and values are written at slots write_at .. write_at + T - 1.
 
@@ -190,5 +244,6 @@ class Attention(nn.Module):
                     cache,
                     read,
                 )
-        out = self.output(attend(query, read.key, read.value, mask))
+        query, key, value = checkpoint_name((query, *read), "queries_keys_values")
+        out = self.output(attend(query, key, value, mask, backend=self.backend))
         return constrain(out, "batch", "sequence", "embed"), read

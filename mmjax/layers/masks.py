@@ -12,11 +12,12 @@ Axes: B batch, L tokens, T queries, S keys, M media.
 * `media`: for cross-attention, the number of media markers seen so far (Flamingo's "text time").
 
 All functions return booleans, True where attention is allowed. A row that may see nothing is legal: `attend`
-turns it into exact zeros.
+turns it into exact zeros. `SelfMask` is the same rule not yet written out, for kernels that never need it.
 """
 
 import jax
 import jax.numpy as jnp
+from flax import struct
 
 
 def blocks(block_start: jax.Array) -> jax.Array:
@@ -40,6 +41,43 @@ def self_attention_mask(block_start: jax.Array, segment: jax.Array) -> jax.Array
     """int[B, L] twice -> bool[B, L, L]."""
     block = blocks(block_start)
     return attention_mask(block, segment, block, segment)
+
+
+@struct.dataclass
+class SelfMask:
+    """Who sees whom in one sequence, as the integers it follows from: B * L numbers instead of B * L * L.
+
+    Attributes:
+      order: what is known when the program is traced: 'causal', 'full' (bidirectional), or 'blocks', which
+        reads `block_start`. A causal kernel does half the work.
+      block_start, segment: int[B, L]; without segments everything is one document.
+    """
+
+    order: str = struct.field(pytree_node=False, default="blocks")
+    block_start: jax.Array | None = None
+    segment: jax.Array | None = None
+
+    def dense(self, length: int) -> jax.Array:
+        """bool[B or 1, L, L]."""
+        segment = jnp.ones((1, length), jnp.int32) if self.segment is None else self.segment
+        block = jnp.broadcast_to(self._block(length), segment.shape)
+        return attention_mask(block, segment, block, segment)
+
+    def reach(self, length: int) -> jax.Array:
+        """The last position each token may see, segments aside. -> int[B or 1, L]."""
+        block, at = self._block(length), jnp.arange(length)
+        ends = jnp.pad(block[:, 1:] != block[:, :-1], ((0, 0), (0, 1)), constant_values=True)
+        return jax.lax.cummin(jnp.where(ends, at, length), axis=1, reverse=True)
+
+    def _block(self, length: int) -> jax.Array:
+        match self.order:
+            case "blocks":
+                return blocks(self.block_start)
+            case "causal":
+                return jnp.arange(length)[None]
+            case "full":
+                return jnp.zeros((1, length), jnp.int32)
+        raise ValueError(f"unknown order {self.order!r}: expected 'causal', 'full' or 'blocks'")
 
 
 def media_seen(is_marker: jax.Array) -> jax.Array:

@@ -66,7 +66,8 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Asks the partitioner to lay activation `x` out by the logical names of its axes.
 
     Linen's own helper does nothing unless it finds both a mesh and rules; finding only the mesh is a bug that
-    costs memory in silence, so here it is an error.
+    costs memory in silence, so here it is an error. A sequence that does not split evenly (one decoded token,
+    197 patches) stays whole.
 
     Raises:
       RuntimeError: a mesh of several devices is set but no logical axis rules are.
@@ -76,4 +77,26 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
         return x
     if not nn.get_logical_axis_rules():
         raise RuntimeError("a mesh is set without logical axis rules: enter mmjax.sharding.activate instead")
+    if "sequence" in axes and x.shape[axes.index("sequence")] % mesh_size("sequence"):
+        axes = tuple(None if axis == "sequence" else axis for axis in axes)
     return nn.with_logical_constraint(x, axes)
+
+
+def mesh_axes(name: str) -> tuple[str, ...]:
+    """The mesh axes of several devices that the logical axis `name` is split over; () without a mesh."""
+    mesh, rules = jax.sharding.get_abstract_mesh(), dict(nn.get_logical_axis_rules())
+    axes = rules.get(name) or ()
+    axes = (axes,) if isinstance(axes, str) else axes
+    return tuple(axis for axis in axes if mesh.shape.get(axis, 1) > 1)
+
+
+def mesh_size(name: str) -> int:
+    """How many devices the logical axis `name` is split over."""
+    shape = jax.sharding.get_abstract_mesh().shape
+    return math.prod(shape[axis] for axis in mesh_axes(name))
+
+
+def platform() -> str:
+    """'tpu', 'gpu' or 'cpu': what the mesh is made of, here or elsewhere; without one the default backend."""
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    return device.platform if device is not None else jax.default_backend()

@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from mmjax.layers.attention import Attention, KeysValues, RopeScaling
+from mmjax.layers.masks import SelfMask
 from mmjax.layers.normalization import normalization
 from mmjax.layers.partitioning import constrain, dense, named, scaled_fan_in
 
@@ -34,9 +36,23 @@ ACTIVATIONS = {
     "silu": jax.nn.silu,
 }
 
+# What the backward pass finds in memory besides the input of each block. In widths per token, attention read
+# by a kernel: full 0, attention 4, dots 9, dots_attention 10; offload keeps the inputs on the host as well.
+_policies = jax.checkpoint_policies
+_READS = ("queries_keys_values", "attention")
 REMAT_POLICIES = {
-    "full": None,  # recompute everything in the backward pass
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,  # keep the weight products
+    "full": None,
+    "attention": _policies.save_only_these_names(*_READS),
+    "dots": _policies.dots_with_no_batch_dims_saveable,  # products with weights
+    "dots_attention": _policies.save_from_both_policies(
+        _policies.dots_with_no_batch_dims_saveable, _policies.save_only_these_names("attention")
+    ),
+    "offload": _policies.save_and_offload_only_these_names(
+        names_which_can_be_saved=[],
+        names_which_can_be_offloaded=["block", *_READS],
+        offload_src="device",
+        offload_dst="pinned_host",
+    ),
 }
 
 
@@ -57,7 +73,9 @@ class TransformerConfig:
       context_norm: normalise the context of cross-attention with a norm of its own.
       context_with_queries: cross-attention reads the context followed by the queries themselves (the
         Perceiver resampler of Flamingo).
-      remat: None, 'dots' or 'full': what the backward pass recomputes.
+      attention: 'xla', 'splash' (TPU), 'cudnn' (GPU), or None for the platform's own choice; on TPU a kernel
+        for long sequences (`mmjax.layers.fused_attention`).
+      remat: what the backward pass recomputes: None for nothing, or a name of `REMAT_POLICIES`.
       unroll: blocks per loop iteration; the parameters are stacked all the same.
     """
 
@@ -84,6 +102,7 @@ class TransformerConfig:
     conditioned: bool = False
     context_norm: bool = False
     context_with_queries: bool = False
+    attention: str | None = None
     remat: str | None = None
     unroll: int = 1
     dtype: str = "float32"
@@ -99,11 +118,12 @@ class Memory(NamedTuple):
 class Inputs(NamedTuple):
     """What every block of a stack reads besides its own input.
 
-    mask bool[B, T, S]; positions int[B, T]; context float[B, S', D']; context_mask bool[B, T, S'];
-    condition float[B, C] or float[B, T, C]; write_at: int[], the cache slot of the first token.
+    mask bool[B, T, S] or a `SelfMask`; positions int[B, T]; context float[B, S', D'];
+    context_mask bool[B, T, S']; condition float[B, C] or float[B, T, C]; write_at: int[], the cache slot of
+    the first token.
     """
 
-    mask: jax.Array | None = None
+    mask: jax.Array | SelfMask | None = None
     positions: jax.Array | None = None
     context: jax.Array | None = None
     context_mask: jax.Array | None = None
@@ -144,7 +164,7 @@ class Block(nn.Module):
         self, x: jax.Array, memory: Memory | None, inputs: Inputs
     ) -> tuple[jax.Array, Memory | None]:
         """x: float[B, T, D] -> float[B, T, D] and the memory, None unless one was given."""
-        c = self.config
+        c, x = self.config, checkpoint_name(x, "block")
         modulation = self._modulation(inputs.condition)
         remembered = {}
         for index, kind in enumerate(c.sublayers):
@@ -200,6 +220,7 @@ class Block(nn.Module):
             rope_base=c.rope_base if kind == "self" else None,
             rope_scaling=c.rope_scaling,
             output_scale=self._output_scale,
+            backend=c.attention,
             dtype=c.dtype,
             name=f"{kind}_attention",
         )

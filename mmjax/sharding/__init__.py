@@ -7,6 +7,7 @@ from mmjax.sharding.mesh import (
     check_batch_size,
     put_batch,
     replicated,
+    with_mesh,
 )
 from mmjax.sharding.rules import PRESETS, ShardingRules
 from mmjax.sharding.state import check_replication, parameter_shardings
@@ -22,4 +23,5 @@ __all__ = [
     "parameter_shardings",
     "put_batch",
     "replicated",
+    "with_mesh",
 ]

@@ -6,12 +6,14 @@ width, vocabulary split), `sequence` (tokens split).
 
 import contextlib
 import dataclasses
+import difflib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
 from flax import linen as nn
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from mmjax.errors import UserError
@@ -26,6 +28,8 @@ class ShardingConfig:
       data, fsdp, tensor, sequence: sizes of the mesh axes; one may be -1, "whatever is left".
       rules: name of a preset of `mmjax.sharding.rules.PRESETS`.
       overrides: logical axis -> mesh axis or axes, replacing lines of the preset.
+      across_slices: the mesh axis that joins slices of TPUs, where there are several: its outermost steps go
+        over the data-center network, all else stays inside a slice.
       max_replicated: largest share of parameter bytes that may stay replicated on a mesh that splits
         parameters.
     """
@@ -36,6 +40,7 @@ class ShardingConfig:
     sequence: int = 1
     rules: str = "replicated"
     overrides: Mapping[str, str | tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    across_slices: str = "data"
     max_replicated: float = 0.25
 
     def mesh_sizes(self, devices: int) -> dict[str, int]:
@@ -51,22 +56,91 @@ class ShardingConfig:
             raise UserError(f"sharding axis sizes {sizes} must be positive, and at most one may be -1")
         if devices % fixed or (not free and fixed != devices):
             raise UserError(
-                f"sharding axis sizes {sizes} do not fit {devices} devices; "
-                f"set sharding.data=-1 and make the others divide {devices}"
+                f"sharding axis sizes {_written(sizes)} do not fit {devices} devices; the nearest that fits "
+                f"is {_written(_nearest_mesh(sizes, devices))}"
             )
         return sizes | {axis: devices // fixed for axis in free}
 
+    @property
+    def least_devices(self) -> int:
+        """The smallest number of devices that the sizes fit."""
+        return math.prod(max(getattr(self, axis), 1) for axis in AXES)
+
     def make_mesh(self, devices: Sequence[jax.Device] | None = None) -> Mesh:
-        """The mesh over `devices` (all of them by default); UserError where the sizes do not fit."""
+        """The mesh over `devices`, all of this machine by default.
+
+        On TPUs neighbours in the mesh are neighbours in the torus as far as possible; several slices are
+        joined along `across_slices`.
+
+        Raises:
+          UserError: the sizes do not fit the devices or their slices.
+        """
         devices = jax.devices() if devices is None else devices
-        sizes = tuple(self.mesh_sizes(len(devices)).values())
-        return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+        sizes = self.mesh_sizes(len(devices))
+        slices = len({getattr(device, "slice_index", None) for device in devices})
+        shape = tuple(sizes.values())
+        if slices == 1:
+            grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+        else:
+            across = tuple(slices if axis == self._slice_axis(sizes, slices) else 1 for axis in AXES)
+            inside = tuple(size // count for size, count in zip(shape, across, strict=True))
+            grid = mesh_utils.create_hybrid_device_mesh(
+                inside, across, devices, allow_split_physical_axes=True
+            )
+        return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+    def _slice_axis(self, sizes: Mapping[str, int], slices: int) -> str:
+        if self.across_slices not in AXES:
+            raise UserError(f"sharding.across_slices={self.across_slices!r} is not one of {', '.join(AXES)}")
+        if sizes[self.across_slices] % slices:
+            raise UserError(
+                f"sharding.{self.across_slices}={sizes[self.across_slices]} cannot run over {slices} slices; "
+                f"make it a multiple of {slices}, or choose another axis with sharding.across_slices"
+            )
+        return self.across_slices
 
     def make_rules(self) -> ShardingRules:
         """The preset with the overrides applied; UserError for an unknown preset or axis."""
         if self.rules not in PRESETS:
             raise UserError(f"sharding.rules={self.rules!r} is not one of {', '.join(PRESETS)}")
         return PRESETS[self.rules].override(self.overrides)
+
+
+def with_mesh(config: ShardingConfig, text: str | None) -> ShardingConfig:
+    """The config with the axis sizes of 'data=4,fsdp=8' in place of its own; what is not named becomes 1.
+
+    Raises:
+      UserError: an unknown axis, or a size that is no integer.
+    """
+    if not text:
+        return config
+    sizes = dict.fromkeys(AXES, 1)
+    for part in text.split(","):
+        axis, _, size = part.strip().partition("=")
+        if axis not in AXES:
+            near = difflib.get_close_matches(axis, AXES, 1, 0.0)[0]
+            raise UserError(
+                f"--mesh {text}: {axis!r} is not a mesh axis, did you mean {near}? There are {AXES}"
+            )
+        if not size.removeprefix("-").isdigit():
+            raise UserError(f"--mesh {text}: write the size of {axis} as in {axis}=4")
+        sizes[axis] = int(size)
+    return dataclasses.replace(config, **sizes)
+
+
+def _written(sizes: Mapping[str, int]) -> str:
+    return ",".join(f"{axis}={size}" for axis, size in sizes.items() if size != 1) or "data=1"
+
+
+def _nearest_mesh(sizes: Mapping[str, int], devices: int) -> dict[str, int]:
+    """Axis sizes that multiply to `devices`, each as near to what was asked for as its turn allows."""
+    found, left = {}, devices
+    for axis in reversed(AXES[1:]):
+        fits = [size for size in range(1, left + 1) if left % size == 0]
+        asked = max(sizes[axis], 1)
+        found[axis] = min(fits, key=lambda size: abs(math.log(size / asked)))
+        left //= found[axis]
+    return {"data": left} | dict(reversed(found.items()))
 
 
 @contextlib.contextmanager

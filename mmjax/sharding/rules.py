@@ -6,6 +6,7 @@ name mapped to nothing stays whole on every device.
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Mapping
 
 from jax.sharding import PartitionSpec
@@ -84,13 +85,8 @@ class ShardingRules:
                         f"and {name!r}; change one with sharding.overrides.{name}"
                     )
                 taken[axis] = name
-                if size % mesh_shape[axis]:
-                    raise UserError(
-                        f"sharding: axis {name!r} of parameter {path} has size {size}, not divisible by the "
-                        f"{mesh_shape[axis]} devices of mesh axis {axis!r}; change the model or "
-                        f"sharding.overrides.{name}"
-                    )
-                size //= mesh_shape[axis]
+            if axes:
+                _check_divides(name, path, size, axes, mesh_shape)
             entries.append(axes or None)
         return PartitionSpec(*entries)
 
@@ -112,7 +108,23 @@ PRESETS = {
         modulation=("tensor",),
         embed=("fsdp",),
     ),
+    # Activations are split along their tokens; parameters over the devices of both axes.
+    "fsdp_sequence": ShardingRules(sequence=("sequence",), embed=("fsdp", "sequence")),
 }
+
+
+def _check_divides(name: str, path: str, size: int, axes: MeshAxes, mesh_shape: Mapping[str, int]) -> None:
+    parts = math.prod(mesh_shape[axis] for axis in axes)
+    if size % parts == 0:
+        return
+    split = " x ".join(axes)
+    works = max(part for part in range(1, parts + 1) if size % part == 0)
+    near = max(round(size / parts), 1) * parts
+    raise UserError(
+        f"sharding: axis {name!r} of parameter {path} has size {size}, not divisible by the {parts} devices "
+        f"of mesh axis {split}; the nearest that works is {works} devices or a size of {near} (or keep it "
+        f"whole with sharding.overrides.{name}=())"
+    )
 
 
 def _check_known(name: str, known: tuple[str, ...] | list[str], what: str) -> None:

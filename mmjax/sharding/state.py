@@ -50,6 +50,7 @@ def check_replication(shapes: Any, shardings: Any, mesh: Mesh, *, max_replicated
         raise UserError(
             f"sharding: {share:.0%} of the parameter bytes stay replicated on a mesh with "
             f"fsdp={mesh.shape['fsdp']} and tensor={mesh.shape['tensor']}; choose sharding.rules=fsdp (or "
-            f"fsdp_tensor), or allow it with sharding.max_replicated={math.ceil(share * 100) / 100}"
+            f"fsdp_tensor, fsdp_sequence), or allow it with "
+            f"sharding.max_replicated={math.ceil(share * 100) / 100}"
         )
     return share

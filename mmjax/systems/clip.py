@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.layers.embeddings import PositionEmbedding, TokenEmbedding
-from mmjax.layers.masks import self_attention_mask
+from mmjax.layers.masks import SelfMask
 from mmjax.layers.normalization import normalization
 from mmjax.layers.partitioning import dense, named
 from mmjax.layers.resnet import STATISTICS, TRACKED, ResNetConfig
@@ -60,8 +60,8 @@ class TextTransformer(nn.Module):
         c, t = self.config, self.config.transformer
         x = TokenEmbedding(c.vocabulary_size, t.width, dtype=t.dtype, name="tokens")(tokens)
         x = PositionEmbedding(c.length, t.width, 0.01, name="positions")(x)
-        ones = jnp.ones_like(tokens)  # padding follows the end of text, where a causal mask hides it
-        mask = self_attention_mask(ones, ones) if c.causal else None
+        # Padding follows the end of text, where a causal mask hides it.
+        mask = SelfMask(order="causal") if c.causal else None
         x, _ = Stack(t, name="stack")(x, Inputs(mask=mask))
         at = (
             jnp.argmax(tokens == c.eos_token, axis=1) if c.pool == "eos" else jnp.full(len(x), x.shape[1] - 1)
@@ -116,7 +116,9 @@ class CLIP(System):
     Attributes:
       embedding: width of the shared space.
       vision_projection, text_projection: without one, the tower's own pooled feature has that width already.
-      chunk: captions the loss compares with at a time; None for the whole matrix of similarities at once.
+      ring: compare with one device's captions at a time instead of gathering all of them; the loss is the
+        same, the matrix of similarities is never in memory (`mmjax.objectives.contrastive`).
+      chunk: captions compared with at a time, a divisor of a device's share; None for all of them.
     """
 
     embedding: int
@@ -126,6 +128,7 @@ class CLIP(System):
     vision_projection: bool = True
     text_projection: bool = True
     text_projection_bias: bool = False
+    ring: bool = False
     chunk: int | None = None
 
     def __post_init__(self):
@@ -157,13 +160,13 @@ class CLIP(System):
     def loss(self, params, batch, key):
         images, tokens = batch["image"][:, 0], batch["tokens"]
         (image, text), tracked = self.module.apply({"params": params}, images, tokens, mutable=[TRACKED])
-        scale = jnp.exp(params["logit_scale"])
+        scale, form = jnp.exp(params["logit_scale"]), dict(ring=self.ring, chunk=self.chunk)
         if self.objective == "softmax":
-            total, count = softmax_contrastive(image, text, scale, chunk=self.chunk)
+            total, count = softmax_contrastive(image, text, scale, **form)
         else:
-            total, count = sigmoid_contrastive(image, text, scale, params["logit_bias"], chunk=self.chunk)
+            total, count = sigmoid_contrastive(image, text, scale, params["logit_bias"], **form)
         outputs = {"scale": scale, **tracked}
-        if self.chunk is None:
+        if not self.ring and self.chunk is None:
             found = jnp.argmax(image @ text.T, axis=1) == jnp.arange(len(image))
             outputs["batch_accuracy"] = found.mean()
         return {"contrastive": (1.0, total, count)}, outputs

@@ -69,6 +69,12 @@ class DiT(System):
         c = self.denoiser
         return Denoiser(dataclasses.replace(c, outputs=self.process.outputs(c.channels)))
 
+    @property
+    def latent_shape(self) -> tuple[int, ...] | None:
+        """(H, W, C) of the latents that the batch must hold; None where it holds pictures."""
+        ready = self.autoencoder is None and self.denoiser.channels != 3
+        return self.denoiser.shape if ready else None
+
     def init(self, key):
         keys, x = jax.random.split(key), jnp.zeros((1, *self.denoiser.shape))
         network = self.module.init(keys[0], x, jnp.zeros(1), jnp.zeros(1, int), None, jnp.zeros(1, bool))

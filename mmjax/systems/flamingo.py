@@ -57,9 +57,13 @@ class FlamingoModule(nn.Module):
 
     def __call__(self, tokens, positions, block_start, segment, image, image_valid) -> jax.Array:
         """Logits float32[B, L, V]; see `Flamingo.loss` for the arguments."""
+        return self.logits(self.states(tokens, positions, block_start, segment, image, image_valid))
+
+    def states(self, tokens, positions, block_start, segment, image, image_valid) -> jax.Array:
+        """Final states float[B, L, D]."""
         inputs = self.inputs(tokens, positions, block_start, segment, image_valid)
         inputs = inputs._replace(context=_flat(self.encode_media(image)))
-        return self.logits(self.read(tokens, inputs)[0])
+        return self.read(tokens, inputs)[0]
 
     def inputs(self, tokens, positions, block_start, segment, image_valid) -> Inputs:
         """Both masks, from the integers that the tokens carry."""
@@ -67,7 +71,7 @@ class FlamingoModule(nn.Module):
         owner = masks.media_segment(is_image, segment, image_valid.shape[1])
         looks_at = masks.latest_media_mask(masks.media_seen(is_image), segment, image_valid, owner)
         return Inputs(
-            mask=masks.self_attention_mask(block_start, segment),
+            mask=masks.SelfMask(block_start=block_start, segment=segment),
             positions=positions,
             context_mask=self.config.per_feature(looks_at),
         )
@@ -85,9 +89,10 @@ class Flamingo(System):
     Attributes:
       stage: what is trained. 'published' freezes the vision encoder and the language model, as the paper
         does with pretrained ones; 'language' freezes the vision encoder only, for a language model that
-        starts from nothing.
+        starts from nothing; 'all' freezes nothing.
       trained_rows: token rows [start, stop) trained although the language model is frozen (`<image>`, ...);
         None for none. The rows of `language.added_tokens` are trained in any case.
+      loss_chunk, z_loss: see `mmjax.objectives.language.next_token`.
     """
 
     vision: VisionConfig | NFNetConfig
@@ -95,13 +100,15 @@ class Flamingo(System):
     language: DecoderConfig
     stage: str = "published"
     trained_rows: tuple[int, int] | None = (3, 4)
+    loss_chunk: int | None = None
+    z_loss: float = 0.0
     image_token: int = 3
     eos_token: int = 2
     pad_token: int = 0
 
     def __post_init__(self):
-        if self.stage not in ("published", "language"):
-            raise ValueError(f"model.stage is {self.stage!r}: expected 'published' or 'language'")
+        if self.stage not in ("published", "language", "all"):
+            raise ValueError(f"model.stage is {self.stage!r}: expected 'published', 'language' or 'all'")
 
     @property
     def module(self) -> FlamingoModule:
@@ -111,6 +118,8 @@ class Flamingo(System):
         return "cross_attention" if re.fullmatch(CROSS_ATTENTION, path) else super().part(path)
 
     def treatments(self):
+        if self.stage == "all":
+            return ((".*", TRAIN),)
         new = rf"resampler/.*|{CROSS_ATTENTION}|language/added_.*"
         added = ((r"vision/.*", FREEZE), (new, TRAIN))
         if self.stage == "language":
@@ -132,8 +141,9 @@ class Flamingo(System):
     def loss(self, params, batch, key):
         """Next-token loss on `targets` given `tokens` and `image`; arguments as in the batch contract."""
         names = ("tokens", "positions", "block_start", "segment", "image", "image_valid")
-        logits = self.module.apply({"params": params}, *(batch[name] for name in names))
-        return next_token(logits, batch["targets"])
+        states = self._apply(params, "states", *(batch[name] for name in names))
+        logits = functools.partial(self._apply, params, "logits")
+        return next_token(logits, states, batch["targets"], chunk=self.loss_chunk, z_loss=self.z_loss)
 
     def states(self, params, tokens, segment):
         """Final states of text without pictures: int[B, L] twice -> float[B, L, D]."""

@@ -36,11 +36,18 @@ class LanguageModel(System):
     """A decoder-only language model.
 
     Attributes:
+      prefixes: rows may have blocks that see themselves (`block_start`). Without, every row is causal,
+        whatever it carries, and an attention kernel does half the work.
+      loss_chunk: positions of a row whose logits are in memory at a time; None for all.
+      z_loss: weight of the mean square of log Z beside the loss; see `mmjax.objectives.language`.
       eos_token: ends a generated text.
       pad_token: follows it.
     """
 
     decoder: DecoderConfig
+    prefixes: bool = True
+    loss_chunk: int | None = None
+    z_loss: float = 0.0
     eos_token: int = 2
     pad_token: int = 0
 
@@ -54,14 +61,17 @@ class LanguageModel(System):
 
     def loss(self, params, batch, key):
         """Next-token loss on `targets` given `tokens`; documents packed in a row do not see each other."""
-        mask = masks.self_attention_mask(batch["block_start"], batch["segment"])
+        starts = dict(block_start=batch["block_start"]) if self.prefixes else dict(order="causal")
+        mask = masks.SelfMask(segment=batch["segment"], **starts)
         inputs = Inputs(mask=mask, positions=batch["positions"])
-        return next_token(self._apply(params, _logits, batch["tokens"], inputs), batch["targets"])
+        states, _ = self._apply(params, _read, batch["tokens"], inputs)
+        logits = functools.partial(self._apply, params, Decoder.logits)
+        return next_token(logits, states, batch["targets"], chunk=self.loss_chunk, z_loss=self.z_loss)
 
     def logits(self, params, tokens, segment):
         """Causal logits of padded rows: int[B, L] twice -> float32[B, L, V]; segment 0 is padding."""
         positions = jnp.maximum(jnp.cumsum(segment > 0, axis=1) - 1, 0)
-        mask = masks.self_attention_mask(jnp.ones_like(tokens), segment)
+        mask = masks.SelfMask(order="causal", segment=segment)
         return self._apply(params, _logits, tokens, Inputs(mask=mask, positions=positions))
 
     def generate(self, params, tokens, segment, key, *, length, temperature=0.0, processors=()):

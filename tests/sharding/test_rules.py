@@ -51,7 +51,9 @@ def test_an_axis_must_divide_by_its_devices():
     ):
         spec(PRESETS["fsdp_tensor"], ("embed", "heads"), (8, 3))
     both = ShardingRules(embed=("fsdp", "tensor"))
-    with pytest.raises(UserError, match=r"axis 'embed' .* has size 3"):  # 6 = 2 * 3
+    with pytest.raises(
+        UserError, match=r"size 6, not divisible by the 4 devices .* works is 3 devices or a size of 8"
+    ):
         spec(both, ("embed",), (6,))
 
 
@@ -90,8 +92,8 @@ def test_unknown_preset():
         ({}, (8, 1, 1, 1)),
         ({"fsdp": 4}, (2, 4, 1, 1)),
         ({"data": 2, "fsdp": -1, "tensor": 2}, (2, 2, 2, 1)),
-        ({"fsdp": 3}, "do not fit 8 devices"),
-        ({"data": 4}, "do not fit 8 devices"),
+        ({"fsdp": 3}, "fsdp=3 do not fit 8 devices; the nearest that fits is data=2,fsdp=4"),
+        ({"data": 4}, "data=4 do not fit 8 devices; the nearest that fits is data=8"),
         ({"fsdp": -1}, "at most one may be -1"),
         ({"fsdp": 0}, "must be positive"),
     ],
