@@ -245,6 +245,18 @@ def build(cls: type, mapping: Mapping[str, Any], where: str = "model") -> Any:
         raise UserError(f"{where}: {error}") from error
 
 
+def replaced(node: Any, **fields: Any) -> Any:
+    """A copy of nested dataclasses with a field replaced wherever one has that name."""
+    if not dataclasses.is_dataclass(node) or isinstance(node, type):
+        return node
+    changes = {}
+    for field in dataclasses.fields(node):
+        if field.init:
+            value = getattr(node, field.name)
+            changes[field.name] = fields.get(field.name, replaced(value, **fields))
+    return dataclasses.replace(node, **changes)
+
+
 def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):

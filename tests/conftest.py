@@ -1,8 +1,16 @@
 """Fixtures shared by all tests."""
 
+import os
+import tempfile
+
 import pytest
 
-from mmjax.data.worlds import openmoji
+# Before anything imports JAX. Many tests start processes, and these compile the same few programs again.
+_programs = tempfile.TemporaryDirectory(prefix="mmjax-programs-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _programs.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+from mmjax.data.worlds import openmoji  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ loses nothing older than the last finished save.
 """
 
 import dataclasses
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -43,15 +44,61 @@ def _context(*, partial: bool = False) -> ocp.Context:
     return context
 
 
-class Checkpoints:
-    """The checkpoints of one run, newest `keep` of them; a context manager that finishes pending saves."""
+@dataclasses.dataclass(kw_only=True)
+class Retention:
+    """Which checkpoints stay when a new one is saved; one of Orbax's preservation policies.
 
-    def __init__(self, workdir: Path, *, keep: int = 2, folder: str = FOLDER):
+    Attributes:
+      latest: so many of the newest.
+      every: those at multiples of this step as well; 0 for none.
+      best: "metric:max" or "metric:min": the one that scored best as well; "" for none.
+      scores: step -> the metric, of the steps evaluated so far.
+    """
+
+    latest: int = 2
+    every: int = 0
+    best: str = ""
+    scores: dict[int, float] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        self.metric, _, self.direction = self.best.rpartition(":")
+        if self.best and not (self.metric and self.direction in ("max", "min")):
+            raise UserError(f"training.keep_best={self.best!r} is not of the form metric:max or metric:min")
+
+    def score(self, step: int, values: Mapping[str, float]) -> None:
+        """Remembers how the parameters of a step did; UserError where the metric is not among `values`."""
+        if not self.best:
+            return
+        if self.metric not in values:
+            raise UserError(
+                f"training.keep_best={self.best!r}: no evaluator reports that; known: {', '.join(values)}"
+            )
+        self.scores[step] = values[self.metric]
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """See `ocp.training.preservation_policies.PreservationPolicy`."""
+        known = ocp.training.preservation_policies
+        policies = [known.LatestN(self.latest)]
+        if self.every:
+            policies.append(known.EveryNSteps(self.every))
+        sign = -1 if self.direction == "min" else 1
+        scored = {c.step: sign * self.scores[c.step] for c in checkpoints if c.step in self.scores}
+        scored = {step: score for step, score in scored.items() if not math.isnan(score)}
+        if scored:
+            policies.append(known.CustomSteps([max(scored, key=lambda step: (scored[step], step))]))
+        return known.AnyPreservationPolicy(policies).should_preserve(checkpoints, context=context)
+
+
+class Checkpoints:
+    """The checkpoints of one run; a context manager that finishes pending saves."""
+
+    def __init__(self, workdir: Path, *, retention: Retention | None = None, folder: str = FOLDER):
         self.directory = Path(workdir).absolute() / folder
+        self.retention = retention or Retention()
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
             context=_context(),
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=self.retention,
             cleanup_tmp_directories=True,
         )
 
@@ -226,7 +273,9 @@ def initialize(params: Any, lines: Sequence[str]) -> Any:
                             source.directory, ", ".join(unused))  # fmt: skip
         for path, leaf in target.items():
             value = loaded[path].reshape(leaf.shape).astype(leaf.dtype)
-            flat[_parts(source.target) + path] = jax.device_put(value, leaf.sharding)
+            flat[_parts(source.target) + path] = jax.make_array_from_callback(
+                value.shape, leaf.sharding, value.__getitem__
+            )
     return unflatten_dict(flat)
 
 

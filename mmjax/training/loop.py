@@ -10,8 +10,9 @@ What holds, in the order in which things happen:
    loss or gradient that is not finite freezes the state on the device (`TrainState.healthy`), so what is
    saved for diagnosis is the state just before it, even though the next update is already under way.
 4. After update n, each if it is due: log, save (asynchronously), evaluate. The last update is always logged
-   and saved. A SIGTERM saves after the update in progress, waits for the disk and exits with code 75.
-5. Nothing is copied between host and device behind our back: but for saving and evaluating,
+   and saved. A SIGTERM to any process saves on all of them after the same update, waits for the disk and
+   exits with code 75.
+5. Nothing is copied between host and device behind our back: but for the batch, saving and evaluating,
    `jax.transfer_guard` forbids it.
 """
 
@@ -19,8 +20,8 @@ import contextlib
 import dataclasses
 import math
 import signal
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,29 +31,31 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from mmjax.errors import UserError
+from mmjax.errors import EXIT_TEMPORARY, UserError
 from mmjax.sharding import ShardingConfig, activate, put_batch
 from mmjax.systems.system import System
 from mmjax.training import checkpoints as checkpointing
+from mmjax.training import metrics as logs
 from mmjax.training import optimizers
-from mmjax.training.metrics import Metrics
 from mmjax.training.state import TrainState
+from mmjax.training.telemetry import Profiler, Telemetry, Window
 from mmjax.training.trainer import Trainer, TrainingConfig
+from mmjax.training.watchdog import Watchdog
 
-EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again
 DIAGNOSIS = "diagnosis"
 
 Batches = Callable[
     [int], Iterable[Mapping[str, np.ndarray]]
 ]  # first step -> this process's batches from there
 Evaluate = Callable[[int, Any], Mapping[str, float]]  # (step, parameters) -> metrics
+Observe = Callable[[], Mapping[str, float]]  # further figures for every logged line
 
 
 class Interrupted(SystemExit):
-    """SIGTERM came, everything is saved; the process exits with `EXIT_INTERRUPTED`."""
+    """SIGTERM came, everything is saved; the process exits with code 75."""
 
     def __init__(self):
-        super().__init__(EXIT_INTERRUPTED)
+        super().__init__(EXIT_TEMPORARY)
 
 
 def train(
@@ -65,6 +68,8 @@ def train(
     workdir: str | Path,
     run: Mapping[str, Any] | None = None,
     evaluate: Evaluate | None = None,
+    observe: Observe = dict,
+    profile: Window | None = None,
 ) -> TrainState:
     """Trains to `config.steps` updates, resuming from the newest checkpoint in `workdir` if there is one.
 
@@ -73,6 +78,8 @@ def train(
         iterator has a `close`, it is called at the end.
       run: JSON stored with every checkpoint (see `mmjax.training.checkpoints`).
       evaluate: given the step and the parameters (the EMA where there is one), returns metrics to log.
+      observe: figures of the data or the machine to log beside the loss; must be quick.
+      profile: updates to trace to WORKDIR/profile.
 
     Raises:
       UserError: something does not fit, or the loss is no longer finite.
@@ -80,76 +87,134 @@ def train(
     """
     workdir = Path(workdir)
     trainer = Trainer.prepare(system, config=config, optimizer=optimizer, sharding=sharding)
-    with checkpointing.Checkpoints(workdir, keep=config.keep) as checkpoints, _sigterm() as terminated:
-        if checkpoints.latest is None:
-            state, first = trainer.create(), 0
-        else:
-            state, data, _ = checkpoints.restore(trainer.target)
-            first = data["step"]
+    telemetry = Telemetry(batch_size=config.batch_size, devices=trainer.mesh.devices.flatten().tolist())
+    retention = config.retention(logs.read(workdir / logs.FILE))
+    with (
+        Watchdog(
+            config.hang_seconds, workdir, leave=config.hang_exit, doing=lambda: telemetry.doing
+        ) as watchdog,
+        checkpointing.Checkpoints(workdir, retention=retention) as checkpoints,
+        _sigterm() as terminated,
+    ):
+        with telemetry.phase("restore"):
+            if checkpoints.latest is None:
+                state, first = trainer.create(), 0
+            else:
+                state, data, _ = checkpoints.restore(trainer.target)
+                first = data["step"]
+                if jax.process_index() == 0:
+                    print(f"resuming after update {first}", file=sys.stderr, flush=True)
         if first >= config.steps:
             return state
         with (
             activate(trainer.mesh, trainer.rules),
-            Metrics(workdir, start_step=first) as metrics,
+            logs.Metrics(workdir, start_step=first) as metrics,
             _progress(config, first) as progress,
+            Profiler(profile, workdir) as profiler,
+            contextlib.closing(_Input(batches(first))) as source,
         ):
-            log = _Log(config=config, metrics=metrics, progress=progress)
-            iterator = iter(batches(first))
+            loop = _Loop(
+                trainer=trainer,
+                source=source,
+                log=_Log(
+                    config=config,
+                    metrics=metrics,
+                    progress=progress,
+                    telemetry=telemetry,
+                    watchdog=watchdog,
+                    observe=observe,
+                ),
+                checkpoints=checkpoints,
+                run=run or {},
+                evaluate=evaluate,
+                terminated=terminated,
+                telemetry=telemetry,
+                profiler=profiler,
+            )
             try:
                 with jax.transfer_guard("disallow"):
-                    return _loop(
-                        trainer, state, first, iterator, log, checkpoints, run or {}, evaluate, terminated
-                    )
+                    return loop.updates(state, first)
             except _NotFinite as problem:
                 raise UserError(_diagnose(workdir, problem, checkpoints, run or {})) from problem
-            finally:
-                getattr(iterator, "close", lambda: None)()
 
 
-def _loop(
-    trainer: Trainer,
-    state: TrainState,
-    first: int,
-    iterator: Iterator[Mapping[str, np.ndarray]],
-    log: "_Log",
-    checkpoints: checkpointing.Checkpoints,
-    run: Mapping[str, Any],
-    evaluate: Evaluate | None,
-    terminated: threading.Event,
-) -> TrainState:
-    config = trainer.config
-    pending = None  # (number, metrics) of the newest update whose metrics were not read yet
-    try:
-        for number in range(first + 1, config.steps + 1):
-            state, metrics = trainer.step(state, put_batch(next(iterator), trainer.mesh))
-            log.read(pending)
-            pending = (number, metrics)
+@dataclasses.dataclass(kw_only=True)
+class _Loop:
+    trainer: Trainer
+    source: "_Input"
+    log: "_Log"
+    checkpoints: checkpointing.Checkpoints
+    run: Mapping[str, Any]
+    evaluate: Evaluate | None
+    terminated: threading.Event
+    telemetry: Telemetry
+    profiler: Profiler
 
-            stop = _must_stop(terminated, number)
-            last = number == config.steps
-            if stop or last or _due(number, config.checkpoint_every):
+    def updates(self, state: TrainState, first: int) -> TrainState:
+        """The state after the last update."""
+        config, log, phase = self.trainer.config, self.log, self.telemetry.phase
+        pending = None  # (number, metrics) of the newest update whose metrics were not read yet
+        try:
+            for number in range(first + 1, config.steps + 1):
+                self.profiler.before(number)
+                with phase("input"):
+                    rows = next(self.source)
+                    with jax.transfer_guard("allow"):
+                        batch = put_batch(rows, self.trainer.mesh)
+                with phase("dispatch" if number > first + 1 else "compile"):
+                    state, metrics = self.trainer.step(state, batch)
+                    if number == first + 1:  # while the devices work on it
+                        self.telemetry.multiply_adds = self.trainer.multiply_adds(batch)
                 log.read(pending)
-                pending = None
-                with jax.transfer_guard("allow"):
-                    checkpoints.save(number, state, data={"step": number}, run=run)
-            if evaluate and config.evaluate_every and (last or _due(number, config.evaluate_every)):
-                log.read(pending)
-                pending = None
-                params = state.params if state.ema is None else optimizers.merge(state.params, state.ema)
-                with jax.transfer_guard("allow"):
-                    log.write(number, evaluate(number, params))
-            if stop and not last:
-                checkpoints.wait()
-                raise Interrupted
-    except _NotFinite as problem:
-        problem.state = state
-        raise
-    checkpoints.wait()
-    return state
+                pending = (number, metrics)
+
+                stop, last = _must_stop(self.terminated, number), number == config.steps
+                scored = bool(self.evaluate) and _due(number, config.evaluate_every, last=last)
+                if stop or last or _due(number, config.checkpoint_every) or (scored and config.keep_best):
+                    log.read(pending)
+                    pending = None
+                    with phase("save"), jax.transfer_guard("allow"):
+                        self.checkpoints.save(number, state, data={"step": number}, run=self.run)
+                if stop and not last:  # soon there will be no machine to evaluate on
+                    self._finish()
+                    raise Interrupted
+                if scored:
+                    log.read(pending)
+                    pending = None
+                    self._evaluate(number, state)
+        except _NotFinite as problem:
+            problem.state = state
+            raise
+        self._finish()
+        return state
+
+    def _evaluate(self, number: int, state: TrainState) -> None:
+        params = state.params if state.ema is None else optimizers.merge(state.params, state.ema)
+        with self.telemetry.phase("evaluate"), jax.transfer_guard("allow"):
+            values = self.evaluate(number, params)
+        self.checkpoints.retention.score(number, values)
+        self.log.write(number, values)
+
+    def _finish(self) -> None:
+        with self.telemetry.phase("save"):
+            self.checkpoints.wait()
 
 
-def _due(number: int, every: int) -> bool:
-    return every > 0 and number % every == 0
+def _due(number: int, every: int, *, last: bool = False) -> bool:
+    return every > 0 and (last or number % every == 0)
+
+
+class _Input:
+    """An iterator over anything iterable, with a `close` that does no harm."""
+
+    def __init__(self, batches: Iterable[Mapping[str, np.ndarray]]):
+        self._iterator = iter(batches)
+
+    def __next__(self) -> Mapping[str, np.ndarray]:
+        return next(self._iterator)
+
+    def close(self) -> None:
+        getattr(self._iterator, "close", lambda: None)()
 
 
 class _NotFinite(Exception):
@@ -165,33 +230,32 @@ class _Log:
     """Reads metrics off the device and passes them on."""
 
     config: TrainingConfig
-    metrics: Metrics
+    metrics: logs.Metrics
     progress: tqdm
-    since: tuple[float, int] | None = None  # (seconds, update) of the last line
+    telemetry: Telemetry
+    watchdog: Watchdog
+    observe: Observe
 
     def read(self, pending: tuple[int, Mapping[str, jax.Array]] | None) -> None:
         """Waits for an update's metrics; raises `_NotFinite`, and writes a line when one is due."""
         if pending is None:
             return
         number, values = pending
-        values = {name: float(value) for name, value in jax.device_get(dict(values)).items()}
+        with self.telemetry.phase("device"):
+            values = {name: float(value) for name, value in jax.device_get(dict(values)).items()}
         if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
             raise _NotFinite(number, values)
+        self.telemetry.count()
+        self.watchdog.beat()
         self.progress.update(self.config.batch_size)
         if number == self.config.steps or _due(number, self.config.log_every):
-            now = time.monotonic()
-            if self.since:
-                values["examples_per_second"] = (
-                    (number - self.since[1]) * self.config.batch_size / max(now - self.since[0], 1e-9)
-                )
-            self.since = (now, number)
-            self.metrics.write(number, values)
+            self.write(number, {**values, **self.telemetry.metrics(), **self.observe()})
             self.progress.set_postfix(loss=f"{values['loss']:.4f}", step=number)
 
     def write(self, number: int, values: Mapping[str, float]) -> None:
-        """A line of evaluation metrics; the time it took does not count as training."""
+        """A line of metrics; an evaluation's are a sign of life too."""
+        self.watchdog.beat()
         self.metrics.write(number, dict(values))
-        self.since = (time.monotonic(), number)
 
 
 def _progress(config: TrainingConfig, first: int) -> tqdm:
@@ -227,9 +291,12 @@ def _diagnose(
 
 @contextlib.contextmanager
 def _sigterm() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, as long as the context lasts (signals reach the main thread only)."""
+    """An event that SIGTERM sets, as long as the context lasts (signals reach the main thread only).
+
+    Among several processes JAX's own handler must stay: it tells the others.
+    """
     event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
         yield event
         return
     previous = signal.signal(signal.SIGTERM, lambda *_: event.set())

@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from tensorboardX import SummaryWriter
 
+FILE = "metrics.jsonl"
+
 
 class Metrics:
     """Writes scalars of a step to WORKDIR/metrics.jsonl and WORKDIR/tensorboard.
@@ -22,7 +24,7 @@ class Metrics:
         if jax.process_index():
             return
         workdir.mkdir(parents=True, exist_ok=True)
-        path = workdir / "metrics.jsonl"
+        path = workdir / FILE
         _keep_until(path, start_step)
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step + 1)

@@ -1,4 +1,4 @@
-"""AdamW or Muon with schedules, and what each parameter's treatment (train, freeze, rows) means for it."""
+"""AdamW, Adafactor or Muon with schedules, and what each treatment (train, freeze, rows) means for them."""
 
 import dataclasses
 import re
@@ -21,13 +21,15 @@ Path = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) for the matrices and AdamW for the rest,
-    after a clip of the global gradient norm.
+    """AdamW (Loshchilov & Hutter 2019), Adafactor (Shazeer & Stern 2018), or Muon (Jordan et al. 2024) for
+    the matrices and AdamW for the rest, after a clip of the global gradient norm.
 
     Attributes:
-      method: `adamw` or `muon`. Muon orthogonalises the update of every matrix of a linear layer, heads and
-        stacked layers each by themselves, and gives it the root mean square of an Adam update, so learning
-        rate and decay mean the same for both (Liu et al. 2025).
+      method: `adamw`, `adafactor` or `muon`. Adafactor keeps the second moment of a matrix as one number per
+        row and column and clips every update to a root mean square of 1; momentum and learning rate stay
+        Adam's (the variant of Zhai et al. 2022, section 3.2). Muon orthogonalises the update of every matrix
+        of a linear layer, heads and stacked layers each by themselves, and gives it the root mean square of
+        an Adam update, so learning rate and decay mean the same for both (Liu et al. 2025).
       learning_rate: peak value.
       schedule: what follows the linear warmup: `cosine` to `end_scale * learning_rate` at the last step,
         `constant`, or `rsqrt` (learning_rate * sqrt(warmup / step)).
@@ -37,9 +39,11 @@ class OptimizerConfig:
         default the matrices of linear layers and convolutions, which Linen names `kernel`: a bias of a
         scanned stack has two dimensions as well, so dimensions alone cannot tell a matrix.
       clip_norm: largest global gradient norm; 0 for no limit.
+      momentum_dtype: of the stored first moment; `bfloat16` halves it. The second moment stays float32:
+        with b2 near 1 its updates would round to nothing.
     """
 
-    method: Literal["adamw", "muon"] = "adamw"
+    method: Literal["adamw", "adafactor", "muon"] = "adamw"
     learning_rate: float = 1e-3
     schedule: Literal["cosine", "constant", "rsqrt"] = "cosine"
     warmup: int = 100
@@ -50,6 +54,7 @@ class OptimizerConfig:
     weight_decay: float = 0.1
     decay: str = "(.*/)?kernel"
     clip_norm: float = 1.0
+    momentum_dtype: Literal["float32", "bfloat16"] = "float32"
 
     def make_schedule(self, steps: int) -> optax.Schedule:
         """step -> learning rate, for a run of `steps` steps."""
@@ -185,7 +190,8 @@ def _muon(
 
         return jax.tree.map(scale, updates, dimensions(updates))
 
-    parts = {"matrices": contrib.scale_by_muon(weight_dimension_numbers=dimensions), "rest": _adam(config)}
+    muon = contrib.scale_by_muon(weight_dimension_numbers=dimensions, mu_dtype=config.momentum_dtype)
+    parts = {"matrices": muon, "rest": _adam(config, axes)}
 
     def divide(tree: Tree) -> dict[str, Tree]:
         flat = flatten_dict(tree)
@@ -205,8 +211,25 @@ def _muon(
     return optax.GradientTransformation(init, update)
 
 
-def _adam(config: OptimizerConfig) -> optax.GradientTransformation:
-    return optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon)
+def _adam(
+    config: OptimizerConfig, axes: Mapping[Path, tuple[str | None, ...]]
+) -> optax.GradientTransformation:
+    del axes
+    return optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.epsilon, mu_dtype=config.momentum_dtype)
+
+
+def _adafactor(
+    config: OptimizerConfig, axes: Mapping[Path, tuple[str | None, ...]]
+) -> optax.GradientTransformation:
+    del axes
+    return optax.chain(
+        optax.scale_by_factored_rms(),
+        optax.clip_by_block_rms(1.0),
+        optax.ema(config.b1, debias=False, accumulator_dtype=config.momentum_dtype),
+    )
+
+
+METHODS = {"adamw": _adam, "adafactor": _adafactor, "muon": _muon}
 
 
 def make_optimizer(
@@ -236,7 +259,7 @@ def make_optimizer(
 
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity(),
-        _muon(config, axes) if config.method == "muon" else _adam(config),
+        METHODS[config.method](config, axes),
         optax.add_decayed_weights(config.weight_decay, mask=decays),
         optax.stateless(lambda updates, params: scale(updates)),
         optax.scale_by_learning_rate(config.make_schedule(steps)),

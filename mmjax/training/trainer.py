@@ -1,15 +1,18 @@
 """A run's configuration, and the system prepared for a mesh: shapes, shardings, the compiled step."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
 from jax.sharding import Mesh
 
+from mmjax.config import replaced
 from mmjax.errors import UserError
+from mmjax.flops import training_multiply_adds
 from mmjax.sharding import (
     ShardingConfig,
     ShardingRules,
@@ -34,7 +37,13 @@ class TrainingConfig:
       accumulate: microbatches per update; memory falls, the gradient of a sum-over-rows loss does not change.
       ema: decay of the exponential moving average of the trainable parameters; 0 for none.
       log_every, checkpoint_every, evaluate_every: in updates; 0 only after the last one (evaluation: never).
-      keep: checkpoints kept.
+      keep: newest checkpoints kept.
+      keep_every: checkpoints at multiples of this update are kept too; 0 for none.
+      keep_best: "metric:max" or "metric:min", such as "retrieval/image_to_text_recall_at_1:max": the
+        checkpoint that scored best in an evaluation is kept too. Every evaluated update is then saved.
+      hang_seconds: a run that finishes no update for so long writes the stacks of its threads; 0 for never.
+        An evaluation and the first compilation must fit in.
+      hang_exit: it then ends with code 75, for `--max-restarts` to start it again.
       initialize: lines "target/prefix=DIRECTORY[:source/prefix]", subtrees taken from other checkpoints.
     """
 
@@ -47,6 +56,10 @@ class TrainingConfig:
     checkpoint_every: int = 500
     evaluate_every: int = 0
     keep: int = 2
+    keep_every: int = 0
+    keep_best: str = ""
+    hang_seconds: float = 1800.0
+    hang_exit: bool = False
     initialize: tuple[str, ...] = ()
 
     def __post_init__(self):
@@ -55,6 +68,17 @@ class TrainingConfig:
                 raise UserError(f"training.{name} is {getattr(self, name)}; it must be at least 1")
         if not 0 <= self.ema < 1:
             raise UserError(f"training.ema is {self.ema}; it must be in [0, 1)")
+        if self.keep_best and not self.evaluate_every:
+            raise UserError("training.keep_best needs evaluations: set training.evaluate_every")
+        self.retention()
+
+    def retention(self, logged: Sequence[Mapping[str, Any]] = ()) -> checkpoints.Retention:
+        """Which checkpoints stay, given the lines that earlier parts of the run have logged."""
+        retention = checkpoints.Retention(latest=self.keep, every=self.keep_every, best=self.keep_best)
+        for line in logged:
+            if retention.metric in line:
+                retention.score(line["step"], line)
+        return retention
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,9 +102,13 @@ class Trainer:
         config: TrainingConfig,
         optimizer: optimizers.OptimizerConfig,
         sharding: ShardingConfig,
+        devices: Sequence[jax.Device] | None = None,
     ) -> "Trainer":
-        """Raises a UserError where mesh, batch, rules or treatments do not fit each other."""
-        mesh, rules = sharding.make_mesh(), sharding.make_rules()
+        """devices: those of the mesh, all of this machine by default; described ones (a pod's) will do.
+
+        Raises a UserError where mesh, batch, rules or treatments do not fit each other.
+        """
+        mesh, rules = sharding.make_mesh(devices), sharding.make_rules()
         check_batch_size(mesh, config.batch_size, accumulate=config.accumulate)
         boxed = abstract_params(system)
         treatments = optimizers.treat(system.treatments(), boxed)
@@ -114,6 +142,27 @@ class Trainer:
             ),
             step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh))),
         )
+
+    def multiply_adds(self, batch: Mapping[str, Any]) -> int | None:
+        """Of one update on a batch of these shapes, without what is computed twice to save memory; None where
+        shapes do not tell. Call it under `activate`."""
+        parts = self.config.accumulate
+        system = replaced(self.system, remat=None, attention="xla")  # a kernel's work cannot be counted
+
+        def loss(trainable: Any, frozen: Any, batch: Any, key: jax.Array) -> jax.Array:
+            terms, _ = system.loss(optimizers.merge(trainable, frozen), batch, key)
+            return sum(weight * total / count for weight, total, count in terms.values())
+
+        part = {
+            name: jax.ShapeDtypeStruct((rows.shape[0] // parts, *rows.shape[1:]), rows.dtype)
+            for name, rows in batch.items()
+        }
+        try:
+            trainable, frozen = optimizers.split(self.target.params, self.treatments)
+            return parts * training_multiply_adds(loss, trainable, frozen, part, self.target.key)
+        except ValueError as error:
+            logging.warning("no model FLOP/s will be logged: %s", error)
+            return None
 
     def create(self) -> TrainState:
         """The state before the first update, with `training.initialize` applied.

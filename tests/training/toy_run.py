@@ -11,7 +11,16 @@ from mmjax.training.optimizers import OptimizerConfig
 
 
 def run(
-    workdir, *, system=None, batches=toy.batches, sharding=None, evaluate=None, optimizer=None, **training
+    workdir,
+    *,
+    system=None,
+    batches=toy.batches,
+    sharding=None,
+    evaluate=None,
+    optimizer=None,
+    observe=dict,
+    profile=None,
+    **training,
 ):
     """Trains with settings that the tests share; `training` overrides fields of the TrainingConfig."""
     settings = dict(steps=20, batch_size=16, ema=0.9, checkpoint_every=5, log_every=1, seed=3)
@@ -24,6 +33,8 @@ def run(
         workdir=workdir,
         run={"config": {"name": "toy"}},
         evaluate=evaluate,
+        observe=observe,
+        profile=profile,
     )
 
 
