@@ -31,13 +31,23 @@ KINDS = {  # `device_kind` of JAX -> chip
     "TPU v6e": "v6e",
     "TPU7x": "tpu7x",
 }
+# Dense bf16 FLOP/s of NVIDIA's data sheets (float16 where a chip has no bf16).
+GPU_FLOPS = {"H200": 9.89e14, "H100": 9.89e14, "A100": 3.12e14, "L4": 1.21e14, "T4": 6.5e13}
 
 
 def peak_flops(devices: Sequence[jax.Device]) -> float | None:
-    """bf16 FLOP/s of the chips that `devices` are, or are cores of; None where the table has no such chip."""
+    """bf16 FLOP/s of the chips that `devices` are, or are cores of; None where a chip is in neither table."""
     chips = {(getattr(d, "slice_index", 0), tuple(getattr(d, "coords", (d.id,)))): d for d in devices}
-    names = [KINDS.get(device.device_kind) for device in chips.values()]
-    return None if None in names else sum(CHIPS[name].flops for name in names)
+    peaks = [_peak_of(device.device_kind) for device in chips.values()]
+    return None if None in peaks else sum(peaks)
+
+
+def _peak_of(kind: str) -> float | None:
+    """Example: 'NVIDIA H100 80GB HBM3', 'Tesla T4', 'TPU v5e'."""
+    if kind in KINDS:
+        return CHIPS[KINDS[kind]].flops
+    words = kind.replace("-", " ").split()
+    return next((peak for name, peak in GPU_FLOPS.items() if name in words), None)
 
 
 @dataclasses.dataclass(kw_only=True)

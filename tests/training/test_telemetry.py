@@ -82,6 +82,7 @@ def test_the_cores_of_one_chip_count_once_and_an_unknown_device_has_no_peak():
     cores = [device("TPU v4", coords=(0, 0, 0)), device("TPU v4", coords=(0, 0, 0))]
     assert peak_flops(cores) == 275e12
     assert peak_flops(jax.devices()) is None
+    assert peak_flops([device("NVIDIA A100-SXM4-80GB")]) == 312e12
 
 
 def test_the_phase_can_be_asked_for():

@@ -37,9 +37,9 @@ from mmjax.training.step import make_step
 # The best public JAX trainer's step of the same work (issue 5): per chip, on a busy 2-core machine.
 REFERENCE = dict(peak_gib=9.6, traffic_gb=119.0, tflop=8.95, seconds=470.0)
 OURS = {
-    "replicated": dict(rules="replicated", unroll=1),
-    "fsdp": dict(rules="fsdp", unroll=1),
-    "unrolled": dict(rules="replicated", unroll=12),
+    "unrolled": dict(rules="replicated", unroll=12, remat=None),
+    "replicated": dict(rules="replicated", unroll=1, remat="attention"),
+    "fsdp": dict(rules="fsdp", unroll=1, remat="attention"),
 }
 UNSCANNED = ("textbook", "unrolled")
 
@@ -101,12 +101,12 @@ def textbook(batch, mesh, *, depth):
     )
 
 
-def ours(batch, mesh, rules, *, depth, unroll, model, system):
+def ours(batch, mesh, rules, *, depth, model, system):
     """(jitted step, abstract state) of mmjax's own step."""
     siglip_b16 = siglip.SIZES["B/16-224"]
 
     def tower(config):
-        shape = dict(depth=depth, unroll=min(unroll, depth)) | model
+        shape = dict(depth=depth) | model
         return dataclasses.replace(config, transformer=dataclasses.replace(config.transformer, **shape))
 
     towers = dict(vision=tower(siglip_b16.vision), text=tower(siglip_b16.text))
@@ -162,8 +162,8 @@ def figures_of(name, arguments, devices, model, system, *, depth) -> dict[str, f
     if name == "textbook":
         step, state = textbook(batch, mesh, depth=depth)
     else:
-        settings = dict(depth=depth, unroll=choice["unroll"], model=model, system=system)
-        step, state = ours(batch, mesh, rules, **settings)
+        model = dict(unroll=choice["unroll"], remat=choice["remat"]) | model
+        step, state = ours(batch, mesh, rules, depth=depth, model=model, system=system)
     with activate(mesh, rules):
         return measure(step, state, batch)
 
