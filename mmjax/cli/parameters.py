@@ -23,8 +23,8 @@ from mmjax import config as configs
 from mmjax.cli.evaluate import refuse
 from mmjax.cli.main import parse, require
 from mmjax.systems import sizes
-from mmjax.systems.system import Freeze, Rows, System
-from mmjax.training.optimizers import treat
+from mmjax.systems.system import System
+from mmjax.training.optimizers import trained, treat
 from mmjax.training.state import abstract_params
 
 ROW = ("parameters", "bytes", "trainable", "frozen")
@@ -60,10 +60,7 @@ def count(system: System, *, depth: int = 2) -> dict[str, Any]:
     treatments = treat(system.treatments(), params)
     parts, modules, statistics = {}, {}, 0
     for path, leaf in flatten_dict(params).items():
-        size, treatment = math.prod(leaf.shape), treatments[path]
-        trainable = 0 if isinstance(treatment, Freeze) else size
-        if isinstance(treatment, Rows):
-            trainable = size // leaf.shape[0] * (treatment.stop - treatment.start)
+        size, trainable = math.prod(leaf.shape), trained(treatments[path], leaf.shape)
         part = system.part("/".join(path))
         if part is None:
             statistics += size

@@ -49,6 +49,7 @@ def continue_prompts(
     positions = jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0)
     # The cache is wider than the prompt: its empty slots carry segment 0, which nothing may see.
     filled = jnp.pad(segment, ((0, 0), (0, capacity - prompt)))
+    placed = jnp.pad(positions, ((0, 0), (0, capacity - prompt)))
     order = jnp.broadcast_to(jnp.arange(1, capacity + 1), filled.shape)
     inputs = Inputs(
         mask=attention_mask(order[:, :prompt], segment, order, filled),
@@ -56,6 +57,7 @@ def continue_prompts(
         context=context,
         context_mask=context_mask,
         write_at=jnp.int32(0),
+        key_positions=placed,
     )
     states, memory = read(tokens, inputs, memory)
 
@@ -64,16 +66,18 @@ def continue_prompts(
     sees = None if context_mask is None else context_mask[row, last][:, None]
 
     def advance(state, token):
-        at, position, filled, memory = state
+        at, position, filled, placed, memory = state
         filled = jax.lax.dynamic_update_slice(filled, document, (0, at))
+        placed = jax.lax.dynamic_update_slice(placed, position, (0, at))
         inputs = Inputs(
             mask=attention_mask(order[:, :1] + at, document, order, filled),
             positions=position,
             context_mask=sees,
             write_at=at,
+            key_positions=placed,
         )
         states, memory = read(token[:, None], inputs, memory)
-        return (at + 1, position + 1, filled, memory), logits(states)[:, 0]
+        return (at + 1, position + 1, filled, placed, memory), logits(states)[:, 0]
 
-    state = (jnp.int32(prompt), positions[row, last][:, None] + 1, filled, memory)
+    state = (jnp.int32(prompt), positions[row, last][:, None] + 1, filled, placed, memory)
     return generate(advance, state, logits(states[row, last][:, None])[:, 0], key, **settings)

@@ -13,10 +13,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from mmjax.data.layouts import Sample, lay_out
 from mmjax.data.pipeline import Pipeline
-from mmjax.data.templates import Template
+from mmjax.data.tokenizer import Tokenizer
 from mmjax.errors import UserError
-from mmjax.evaluation.encoders import filled
+from mmjax.evaluation.encoders import Encoders, filled
+from mmjax.evaluation.few_shot import Demonstration, Shots, demonstrations
 from mmjax.evaluation.passes import ability, everywhere
 
 
@@ -36,6 +38,8 @@ class Asking:
       images: directory of the pictures.
       template: layout of the prompt; the question takes the place of `{caption}`.
       length: most tokens of an answer. batch_size: questions at a time. limit: only the first so many.
+      shots: demonstrations before each question; None for none. judge: a trained CLIP that finds similar
+        ones, see `Generation`.
     """
 
     images: str = ""
@@ -43,6 +47,8 @@ class Asking:
     length: int = 16
     batch_size: int = 32
     limit: int | None = None
+    shots: Shots | None = None
+    judge: Any = None
 
     def answers(
         self, system: Any, params: Any, pipeline: Pipeline, questions: Sequence[Question]
@@ -55,8 +61,15 @@ class Asking:
         caption = ability(system, "caption")
         if not questions:
             raise UserError(f"there is no question about the pictures in {self.images}: check the files.")
-        template, tokenizer = Template(self.template), pipeline.tokenizer
-        longest = max(len(template.prompt(tokenizer, None, one.text)["tokens"]) for one in questions)
+        tokenizer, load = pipeline.tokenizer, pipeline.config.image_spec.load
+        shots = self.shots or Shots(count=0, blind=0)
+        pictures = [Path(self.images) / one.image for one in questions]
+        shown = self._shown(pictures) if self.shots else [()] * len(questions)
+        prompts = [
+            shots.prompt(tokenizer, self.template, before, one.text)
+            for before, one in zip(shown, questions, strict=True)
+        ]
+        longest = max(map(len, prompts))
 
         @functools.partial(jax.jit, out_shardings=everywhere(params))
         def write(params, image, tokens, segment):
@@ -66,19 +79,26 @@ class Asking:
 
         said = []
         for start in range(0, len(questions), self.batch_size):
-            part = questions[start : start + self.batch_size]
-            prompts = [template.prompt(tokenizer, longest, one.text) for one in part]
-            rows = (
-                np.stack([self._picture(pipeline, one)[None] for one in part]),
-                np.stack([prompt["tokens"] for prompt in prompts]),
-                np.stack([prompt["segment"] for prompt in prompts]),
-            )
+            part = range(start, min(start + self.batch_size, len(questions)))
+            padded = [_padded(tokenizer, prompts[one], longest) for one in part]
+            seen = [np.stack([load(p) for p in shots.pictures(shown[one], pictures[one])]) for one in part]
+            rows = np.stack(seen), *map(np.stack, zip(*padded, strict=True))
             ids = write(params, *(filled(array, self.batch_size) for array in rows))
-            said += [tokenizer.decode(row) for row in np.asarray(ids)[: len(part)]]
+            said += [shots.cut(tokenizer.decode(row)) for row in np.asarray(ids)[: len(part)]]
         return said
 
-    def _picture(self, pipeline: Pipeline, question: Question) -> np.ndarray:
-        return pipeline.config.image_spec.load(Path(self.images) / question.image)
+    def _shown(self, pictures: Sequence[Path]) -> list[list[Demonstration]]:
+        """What is shown before each question, given its picture."""
+        is_loaded = self.judge is not None and not isinstance(self.judge, str)
+        encoders = Encoders.judge(self.judge, batch_size=self.batch_size) if is_loaded else None
+        pool = demonstrations(records(self.shots.examples), self.shots, field)
+        return self.shots.choose(pool, pictures, encoders)
+
+
+def _padded(tokenizer: Tokenizer, ids: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens and segments, int32[length] each."""
+    row = lay_out(tokenizer, [Sample(ids=ids, is_target=np.zeros(len(ids), bool))], length)
+    return row["tokens"], row["segment"]
 
 
 def read(path: str) -> Any:

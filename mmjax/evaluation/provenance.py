@@ -20,8 +20,10 @@ def split(dataset: Dataset, name: str) -> dict[str, Any]:
 
 
 def files(evaluator: Any) -> dict[str, Mapping[str, Any]]:
-    """{file name: {count, sha256}} of an evaluator's `sources`; none where it reads the split alone."""
-    paths = [Path(path) for path in getattr(evaluator, "sources", ()) if path]
+    """{file name: {count, sha256}} of what an evaluator reads beside the split: its `sources` and shots."""
+    shots = getattr(evaluator, "shots", None)
+    shown = (shots.examples, shots.images) if shots else ()
+    paths = [Path(path) for path in (*getattr(evaluator, "sources", ()), *shown) if path]
     return {path.name: {"count": len(_members(path)), "sha256": digest(path)} for path in paths}
 
 

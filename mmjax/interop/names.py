@@ -39,7 +39,7 @@ class At:
       leaf: how the reference's leaf name is joined to the module's.
       shape: the reference's shape (of the part), where ours does not tell it; one entry may be -1.
       channels: of the pictures whose patches our kernel flattens; what is left of its first axis is square.
-      first: the reference's number of our first layer.
+      first, step: the reference's number of our first layer, and from one of ours to the next.
       copies: the reference repeats our one parameter so often, under numbers in place of {}.
     """
 
@@ -53,6 +53,7 @@ class At:
     channels: int = 3
     copies: int = 0
     first: int = 0
+    step: int = 1
 
 
 def conv(name: str, channels: int = 3) -> At:
@@ -143,7 +144,7 @@ def links(ours: Mapping, table: Mapping[str, str | At | None]) -> Iterator[Link]
         if "{}" in name and not at.copies:
             stacked = sum(part in STACKS for part in path)
             count = math.prod(leaf.shape[:stacked])
-        names = tuple(name.format(at.first + i) for i in range(count)) if "{}" in name else (name,)
+        names = tuple(name.format(at.first + at.step * i) for i in range(count)) if "{}" in name else (name,)
         yield Link(path, tuple(leaf.shape), stacked, names, at, axes)
 
 
@@ -188,6 +189,12 @@ def under(prefix: str, table: Mapping, theirs: str = "") -> dict:
             at = theirs + at
         moved[f"{prefix}/{path}" if prefix else path] = at
     return moved
+
+
+def numbered(table: Mapping, first: int, step: int = 1) -> dict:
+    """`table` for layers that the reference counts from `first` in steps of `step`."""
+    entries = {path: at if isinstance(at, At) else At(at) for path, at in table.items()}
+    return {path: dataclasses.replace(at, first=first, step=step) for path, at in entries.items()}
 
 
 def without(prefix: str, table: Mapping) -> dict:

@@ -1,4 +1,4 @@
-"""A decoder-only language model (GPT-2, OPT, Llama families), optionally reading media between its layers.
+"""A decoder-only language model (GPT-2, OPT, Llama, MPT), optionally reading media between its layers.
 
 With `cross_every = k`, gated cross-attention stands before every k-th layer (Flamingo, section 3.1.2):
 
@@ -42,7 +42,8 @@ class DecoderConfig:
 
     Attributes:
       context_length: most tokens in a row; the size of the learned position table where there is one.
-      learned_positions: a position table (GPT-2, OPT); otherwise set `transformer.rope_base` (Llama).
+      learned_positions: a position table (GPT-2, OPT); otherwise set `transformer.rope_base` (Llama) or
+        `transformer.alibi` (MPT).
       position_offset: rows of that table in front of the one of position 0 (OPT has 2).
       tied: the output projection is the transposed token table.
       added_tokens: rows of a table of their own behind the vocabulary, for the tokens that a frozen language
@@ -95,7 +96,12 @@ class DecoderConfig:
     def cross_blocks(self) -> TransformerConfig:
         """The cross-attention blocks: tanh gates on attention and MLP, one block per group of layers."""
         base = self.cross or dataclasses.replace(
-            self.transformer, rope_base=None, kv_heads=None, attention_bias=False, mlp_bias=False
+            self.transformer,
+            rope_base=None,
+            alibi=False,
+            kv_heads=None,
+            attention_bias=False,
+            mlp_bias=False,
         )
         gated = dict(gate=base.gate or "tanh", gate_initial=self.gate_initial)
         count = self.groups + bool(self.last)

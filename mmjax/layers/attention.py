@@ -1,4 +1,4 @@
-"""Scaled dot-product attention with grouped key-value heads, optional qk-norm, RoPE and a static cache.
+"""Scaled dot-product attention: grouped key-value heads, a static cache, optional qk-norm, RoPE and ALiBi.
 
 Axes: B batch, T queries, S keys, H query heads, N key-value heads, G query heads per key-value head
 (H = N * G), K head dimension, D width.
@@ -10,9 +10,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
+from mmjax.errors import UserError
 from mmjax.layers import fused_attention
 from mmjax.layers.masks import SelfMask
 from mmjax.layers.normalization import normalization
@@ -32,19 +34,21 @@ def attend(
     value: jax.Array,
     mask: jax.Array | SelfMask | None = None,
     *,
+    bias: jax.Array | None = None,
     backend: str | None = None,
 ) -> jax.Array:
-    """softmax(q k^T / sqrt(K)) v, with logits and softmax in float32.
+    """softmax(q k^T / sqrt(K) + bias) v, with logits and softmax in float32.
 
     Args:
       query: float[B, T, H, K]. key, value: float[B, S, N, K], N divides H.
       mask: bool[B, T, S], True where attention is allowed, or the integers it follows from; None allows all.
+      bias: float32[B, H, T, S], not learned: no gradient reaches it. With one it is always 'xla'.
       backend: 'xla', 'splash' or 'cudnn'; None for the one of the platform (`mmjax.layers.fused_attention`).
 
     Returns:
       float[B, T, H, K]; exactly zero for a query that may see nothing.
     """
-    match fused_attention.choose(backend, query, mask):
+    match "xla" if bias is not None else fused_attention.choose(backend, query, mask):
         case "splash":
             return fused_attention.splash(query, key, value, mask)
         case "cudnn":
@@ -53,10 +57,10 @@ def attend(
         mask = mask.dense(query.shape[1])
     # Where a sequence is split over devices, its queries stay where they are and read all keys.
     key, value = (constrain(x, "batch", None, "kv_heads", None) for x in (key, value))
-    return checkpoint_name(_attend(query, key, value, mask), fused_attention.SAVED)
+    return checkpoint_name(_attend(query, key, value, mask, bias), fused_attention.SAVED)
 
 
-def _attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array | None) -> jax.Array:
+def _attend(query, key, value, mask: jax.Array | None, bias: jax.Array | None) -> jax.Array:
     batch, length, heads, head_dim = query.shape
     kv_heads, groups = key.shape[2], heads // key.shape[2]
     # Heads move next to the batch, and the query heads of a group next to the queries: then both products are
@@ -65,23 +69,29 @@ def _attend(query: jax.Array, key: jax.Array, value: jax.Array, mask: jax.Array 
     query = query.transpose(0, 2, 3, 1, 4).reshape(batch, kv_heads, groups * length, head_dim)
     key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
 
-    read = _read(query, key, value, None if mask is None else jnp.tile(mask, (1, groups, 1))[:, None])
+    allowed = None if mask is None else jnp.tile(mask, (1, groups, 1))[:, None]
+    if bias is not None:
+        bias = bias.reshape(*query.shape[:3], key.shape[2])
+    read = _read(query, key, value, allowed, bias)
     read = read.reshape(batch, kv_heads, groups, length, head_dim).transpose(0, 3, 1, 2, 4)
     return read.reshape(batch, length, heads, head_dim)
 
 
 @jax.custom_vjp
-def _read(query: jax.Array, key: jax.Array, value: jax.Array, allowed: jax.Array | None) -> jax.Array:
-    """float[B, N, Q, K] from queries of that shape, keys and values float[B, N, S, K], bool[B, 1, Q, S].
+def _read(query, key, value, allowed: jax.Array | None, bias: jax.Array | None) -> jax.Array:
+    """float[B, N, Q, K] from queries of that shape, keys and values float[B, N, S, K], bool[B, 1, Q, S] and
+    float[B, N, Q, S].
 
     The backward pass keeps the weights W in the type of the values and nothing else of size Q x S. With
     R = W V, dL/dlogits = W * (dR V^T - rowsum(dR * R)), as flash attention has it (Dao et al. 2022, B.2).
     """
-    return _read_forward(query, key, value, allowed)[0]
+    return _read_forward(query, key, value, allowed, bias)[0]
 
 
-def _read_forward(query, key, value, allowed):
+def _read_forward(query, key, value, allowed, bias):
     logits = jnp.einsum("BNQK,BNSK->BNQS", query, key, preferred_element_type=jnp.float32)
+    if bias is not None:
+        logits = logits + bias
     if allowed is None:
         weights = jax.nn.softmax(logits)
     else:
@@ -100,7 +110,7 @@ def _read_backward(saved, d_read):
     d_logits = (weights * (d_weights - inner)).astype(query.dtype)
     d_query = jnp.einsum("BNQS,BNSK->BNQK", d_logits, key)
     d_key = jnp.einsum("BNQS,BNQK->BNSK", d_logits, query)
-    return d_query, d_key, jnp.einsum("BNQS,BNQK->BNSK", weights, d_read), None
+    return d_query, d_key, jnp.einsum("BNQS,BNQK->BNSK", weights, d_read), None, None
 
 
 _read.defvjp(_read_forward, _read_backward)
@@ -141,15 +151,33 @@ def rotate(x: jax.Array, positions: jax.Array, base: float, scaling: RopeScaling
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
+def linear_biases(positions: jax.Array, key_positions: jax.Array, heads: int) -> jax.Array:
+    """ALiBi (Press et al. 2022): what a head loses of a logit per token between the query and the key.
+
+    Head i of a power of two loses 2^(-8 i / H), i from 1. Of any other number the first are those of the next
+    lower power of two and the rest every second one of the next higher, as in the paper and in MPT.
+
+    positions: int[B, T], key_positions: int[B, S] -> float32[B, H, T, S].
+    """
+    power = 2 ** math.ceil(math.log2(heads))
+    slopes = 2.0 ** (-8.0 * np.arange(1, power + 1) / power)
+    if power != heads:
+        slopes = np.concatenate([slopes[1::2], slopes[::2]])[:heads]
+    distance = jnp.abs(positions[:, :, None] - key_positions[:, None, :]).astype(jnp.float32)
+    return -np.float32(slopes)[:, None, None] * distance[:, None]
+
+
 class Attention(nn.Module):
     """Multi-head attention of a sequence over itself, over a context, or over cached keys and values.
 
     Attributes:
       features: output width D.
       kv_heads: key-value heads N; None means one per query head.
-      qk_norm: None, 'layer' or 'rms': normalise queries and keys per head before the product.
+      qk_norm: None or a kind of norm of queries and keys before the product, per head.
+      qk_norm_joint: normalise all heads together instead (MPT-1B).
       rope_base: base of the rotary frequencies; None means no rotation.
       rope_scaling: how they are stretched to a longer context; None for not at all.
+      alibi: add `linear_biases` of the positions.
       output_scale: multiplies the initial standard deviation of the output projection.
       backend: of `attend`.
     """
@@ -160,9 +188,11 @@ class Attention(nn.Module):
     kv_heads: int | None = None
     bias: bool = True
     qk_norm: str | None = None
+    qk_norm_joint: bool = False
     epsilon: float = 1e-5
     rope_base: float | None = None
     rope_scaling: RopeScaling | None = None
+    alibi: bool = False
     output_scale: float = 1.0
     backend: str | None = None
     dtype: str = "float32"
@@ -186,9 +216,12 @@ class Attention(nn.Module):
             dtype=self.dtype,
         )
         if self.qk_norm:
-            settings = dict(epsilon=self.epsilon, axis_name="head_dim", dtype=self.dtype)
-            self.query_norm = normalization(self.qk_norm, **settings)
-            self.key_norm = normalization(self.qk_norm, **settings)
+
+            def norm(axis):
+                axes = (axis, "head_dim") if self.qk_norm_joint else ("head_dim",)
+                return normalization(self.qk_norm, epsilon=self.epsilon, axis_names=axes, dtype=self.dtype)
+
+            self.query_norm, self.key_norm = norm("heads"), norm("kv_heads")
 
     def keys_values(self, context: jax.Array, positions: jax.Array | None = None) -> KeysValues:
         """context: float[B, S, D'] -> keys and values float[B, S, N, K], normalised and rotated."""
@@ -209,6 +242,7 @@ class Attention(nn.Module):
         *,
         mask: jax.Array | None = None,
         positions: jax.Array | None = None,
+        key_positions: jax.Array | None = None,
         cache: KeysValues | None = None,
         write_at: jax.Array | None = None,
     ) -> tuple[jax.Array, KeysValues]:
@@ -218,11 +252,15 @@ class Attention(nn.Module):
           x: float[B, T, D].
           memory: float[B, S, D'] to project, or keys and values that are ready.
           mask: of `attend`; with a cache S is its capacity.
-          positions: int[B, T], for RoPE.
+          positions: int[B, T], for RoPE and ALiBi.
+          key_positions: int[B, S] of the slots of a cache or of `memory`, for ALiBi.
           cache: static cache; the new keys and values are written at slots write_at .. write_at + T - 1.
 
         Returns:
           float[B, T, D], and the keys and values that were read (the updated cache, if there is one).
+
+        Raises:
+          UserError: ALiBi without positions.
         """
         query = self.query(x)
         if self.qk_norm:
@@ -245,5 +283,16 @@ class Attention(nn.Module):
                     read,
                 )
         query, key, value = checkpoint_name((query, *read), "queries_keys_values")
-        out = self.output(attend(query, key, value, mask, backend=self.backend))
+        reads_itself = memory is None and cache is None
+        bias = self._linear_biases(positions, positions if reads_itself else key_positions)
+        out = self.output(attend(query, key, value, mask, bias=bias, backend=self.backend))
         return constrain(out, "batch", "sequence", "embed"), read
+
+    def _linear_biases(self, positions: jax.Array | None, key_positions: jax.Array | None):
+        if not self.alibi:
+            return None
+        if positions is None or key_positions is None:
+            raise UserError(
+                "alibi needs the position of every token, which is not known here: set it to False"
+            )
+        return linear_biases(positions, key_positions, self.heads)

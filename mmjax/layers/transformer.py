@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
+from mmjax.errors import UserError
 from mmjax.layers.attention import Attention, KeysValues, RopeScaling
 from mmjax.layers.masks import SelfMask
 from mmjax.layers.normalization import normalization
@@ -68,6 +69,10 @@ class TransformerConfig:
       order: 'pre', 'post' or 'swin'.
       gate: None, 'tanh' (a scalar per sublayer) or 'tanh_vector' (one per channel).
       gate_initial: the gates start at tanh of it; 0 makes a fresh block the identity.
+      qk_norm: None or the kind of a norm of queries and keys; each head has its own statistics, or all share
+        one where `qk_norm_joint`.
+      rope_base: rotary positions in self-attention (Llama), stretched as `rope_scaling` says; None for none.
+      alibi: biases of self-attention that grow with the distance (MPT); the kernels do not know them.
       layer_scale: initial value of a learned per-channel scale; None for none.
       conditioned: adaLN-Zero from a condition vector; the norms then have no parameters of their own.
       context_norm: normalise the context of cross-attention with a norm of its own.
@@ -94,8 +99,10 @@ class TransformerConfig:
     attention_bias: bool = True
     mlp_bias: bool = True
     qk_norm: str | None = None
+    qk_norm_joint: bool = False
     rope_base: float | None = None
     rope_scaling: RopeScaling | None = None
+    alibi: bool = False
     gate: str | None = None
     gate_initial: float = 0.0
     layer_scale: float | None = None
@@ -106,6 +113,12 @@ class TransformerConfig:
     remat: str | None = None
     unroll: int = 1
     dtype: str = "float32"
+
+    def __post_init__(self):
+        if self.alibi and self.attention not in (None, "xla"):
+            raise UserError(
+                f"attention = {self.attention!r} knows no alibi: set attention to 'xla', or alibi to False"
+            )
 
 
 class Memory(NamedTuple):
@@ -119,8 +132,8 @@ class Inputs(NamedTuple):
     """What every block of a stack reads besides its own input.
 
     mask bool[B, T, S] or a `SelfMask`; positions int[B, T]; context float[B, S', D'];
-    context_mask bool[B, T, S']; condition float[B, C] or float[B, T, C]; write_at: int[], the cache slot of
-    the first token.
+    context_mask bool[B, T, S']; condition float[B, C] or float[B, T, C]. With a cache, write_at int[] is the
+    slot of the first token and key_positions int[B, S] are the positions of all slots.
     """
 
     mask: jax.Array | SelfMask | None = None
@@ -129,6 +142,7 @@ class Inputs(NamedTuple):
     context_mask: jax.Array | None = None
     condition: jax.Array | None = None
     write_at: jax.Array | None = None
+    key_positions: jax.Array | None = None
 
 
 class MLP(nn.Module):
@@ -216,9 +230,11 @@ class Block(nn.Module):
             kv_heads=c.kv_heads,
             bias=c.attention_bias,
             qk_norm=c.qk_norm,
+            qk_norm_joint=c.qk_norm_joint,
             epsilon=c.epsilon,
             rope_base=c.rope_base if kind == "self" else None,
             rope_scaling=c.rope_scaling,
+            alibi=c.alibi and kind == "self",
             output_scale=self._output_scale,
             backend=c.attention,
             dtype=c.dtype,
@@ -227,7 +243,12 @@ class Block(nn.Module):
         if kind == "self":
             cache = memory.self_attention if memory else None
             return attention(
-                y, mask=inputs.mask, positions=inputs.positions, cache=cache, write_at=inputs.write_at
+                y,
+                mask=inputs.mask,
+                positions=inputs.positions,
+                key_positions=inputs.key_positions,
+                cache=cache,
+                write_at=inputs.write_at,
             )
         if memory and memory.cross_attention is not None:  # projected once, at prefill
             return attention(y, memory.cross_attention, mask=inputs.context_mask)

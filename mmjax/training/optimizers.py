@@ -1,6 +1,7 @@
 """AdamW, Adafactor or Muon with schedules, and what each treatment (train, freeze, rows) means for them."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -117,6 +118,13 @@ def treat(rules: Sequence[tuple[str, Treatment]], params: Tree) -> dict[Path, Tr
         if pattern not in used and pattern != ".*":
             raise UserError(f"the treatment pattern {pattern!r} decides no parameter; correct or remove it")
     return result
+
+
+def trained(treatment: Treatment, shape: tuple[int, ...]) -> int:
+    """How many numbers of a parameter of this shape a treatment trains."""
+    if isinstance(treatment, Rows):
+        shape = (treatment.stop - treatment.start, *shape[1:])
+    return 0 if isinstance(treatment, Freeze) else math.prod(shape)
 
 
 def split(params: Tree, treatments: Mapping[Path, Treatment]) -> tuple[Tree, Tree]:

@@ -30,6 +30,8 @@ LLAMA = {"model_type": "llama", **DECODER, "num_key_value_heads": 2, "intermedia
 QWEN3 = {"model_type": "qwen3", **DECODER, "num_key_value_heads": 2, "intermediate_size": 24, "head_dim": 6}
 GPT2 = {"model_type": "gpt2", "n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 50, "n_positions": 9}
 OPT = {"model_type": "opt", **DECODER, "ffn_dim": 24, "max_position_embeddings": 9}
+MPT = {"model_type": "mpt", "n_layers": 2, "n_heads": 3, "d_model": 12, "vocab_size": 50, "max_seq_len": 9}
+MOSAIC_GPT = MPT | {"model_type": "mosaic_gpt", "alibi": True, "attn_qk_ln": True, "no_bias": True}
 DIT = {
     "_class_name": "DiTTransformer2DModel",
     "num_layers": 2,
@@ -71,6 +73,8 @@ CONFIGS = {
     "gpt2": GPT2,
     "opt": OPT,
     "opt_350m": OPT | {"word_embed_proj_dim": 8, "do_layer_norm_before": False},
+    "mpt": MPT,
+    "mosaic_gpt": MOSAIC_GPT,
     "idefics": IDEFICS,
     "dit": DIT,
     "autoencoder": AUTOENCODER,

@@ -159,6 +159,9 @@ def reshaped(values):
         (CLIP | {"model_type": "clap"}, None, "model_type 'clap': mmjax knows AutoencoderKL"),
         (CLIP | {"projection_dim": 9}, None, "mis-shaped: "),
         ({**CLIP, "text_config": {**CLIP["text_config"], "hidden_act": "tanh"}}, None, "lacks 'tanh'"),
+        (releases.MPT | {"attn_config": {"qk_ln": True}}, None, "qk_ln is True and not False"),
+        (releases.MPT | {"attn_config": {"alibi": False}}, None, "alibi is False and not True"),
+        (releases.MOSAIC_GPT | {"attn_qk_ln": False}, None, "attn_qk_ln is False and not True"),
         ({"dtype": "float32"}, None, "_class_name None"),
     ],
 )

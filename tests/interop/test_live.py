@@ -44,6 +44,18 @@ LANGUAGE_MODELS = {
         transformers.GPT2Config(vocab_size=60, n_layer=3, n_head=4, n_embd=32, n_positions=32, **SPECIAL),
     ),
     "opt": (transformers.OPTForCausalLM, transformers.OPTConfig(**DECODER, ffn_dim=48)),
+    "mpt": (
+        transformers.MptForCausalLM,
+        transformers.MptConfig(
+            vocab_size=60,
+            d_model=36,
+            n_layers=3,
+            n_heads=6,
+            max_seq_len=32,
+            tie_word_embeddings=True,
+            **SPECIAL,
+        ),
+    ),
     "opt_350m": (
         transformers.OPTForCausalLM,
         transformers.OPTConfig(**DECODER, ffn_dim=48, word_embed_proj_dim=16, do_layer_norm_before=False),

@@ -29,6 +29,17 @@ LLAMA = TransformerConfig(
     qk_norm="rms",
     rope_base=1e4,
 )
+MPT = TransformerConfig(
+    depth=3,
+    width=18,
+    heads=6,
+    kv_heads=3,
+    mlp_width=24,
+    norm="layer_no_bias",
+    qk_norm="layer_no_bias",
+    qk_norm_joint=True,
+    alibi=True,
+)
 GPT2 = TransformerConfig(depth=2, width=16, heads=2, mlp_width=24)
 CONFIGS = {
     "grouped heads and RoPE": DecoderConfig(
@@ -39,6 +50,9 @@ CONFIGS = {
     ),
     "gated cross-attention": DecoderConfig(
         vocabulary_size=11, context_length=8, transformer=dataclasses.replace(LLAMA, depth=4), cross_every=2
+    ),
+    "ALiBi, the last of two layers cross": DecoderConfig(
+        vocabulary_size=11, context_length=8, transformer=MPT, cross_every=2, cross_first=1
     ),
 }
 
@@ -91,7 +105,9 @@ def test_cached_decoding_of_right_padded_prompts(name):
         context=context,
         context_mask=prompt_mask,
         write_at=np.int32(0),
+        key_positions=order,
     )
+    placed = order.copy()
     logits, memory = run(tokens, prefill, empty_memory(config, batch, capacity))
     rows = np.arange(batch)
     for row, length in enumerate(LENGTHS):
@@ -100,12 +116,13 @@ def test_cached_decoding_of_right_padded_prompts(name):
     latest = np.asarray(prompt_mask)[rows, LENGTHS - 1][:, None]
     for new in range(NEW):
         slot, position = PROMPT + new, LENGTHS + new
-        filled[:, slot] = 1
+        filled[:, slot], placed[:, slot] = 1, position
         inputs = Inputs(
             mask=masks.attention_mask(order[:, slot : slot + 1], np.ones((batch, 1), int), order, filled),
             positions=position[:, None],
             context_mask=latest,
             write_at=np.int32(slot),
+            key_positions=placed,
         )
         logits, memory = run(whole[rows, position][:, None], inputs, memory)
         chex.assert_trees_all_close(logits[:, 0], expected[rows, position], rtol=1e-4, atol=1e-4)

@@ -26,6 +26,11 @@ batch = dict(tokens=tokens, targets=np.where(segment > 0, np.roll(tokens, -1, 1)
 batch |= dict(block_start=starts, positions=np.tile(np.arange(LENGTH), (BATCH, 1)))
 params = nn.meta.unbox(jax.jit(system.init)(jax.random.key(0)))
 
+biased = dataclasses.replace(transformer, rope_base=None, alibi=True, qk_norm="layer", qk_norm_joint=True)
+
+def with_layers(transformer):
+    return dataclasses.replace(system, decoder=dataclasses.replace(system.decoder, transformer=transformer))
+
 def gradients(system):
     def mean(params):
         _, total, count = system.loss(params, batch, None)[0]["next_token"]
@@ -33,17 +38,18 @@ def gradients(system):
     return jax.jit(jax.value_and_grad(mean))
 
 expected = gradients(system)(params)
+biased_params = nn.meta.unbox(jax.jit(with_layers(biased).init)(jax.random.key(0)))
+expected_biased = gradients(with_layers(biased))(biased_params)
 axes = dict(data=2, tensor=2, sequence=2)
 mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=(jax.sharding.AxisType.Auto,) * 3)
 rules = [("batch", "data"), ("sequence", "sequence"), ("heads", "tensor"), ("kv_heads", "tensor")]
 rules += [(name, None) for name in ("embed", "mlp", "vocab", "head_dim", "layers")]
 with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
     for attention in ("xla", "splash"):
-        decoder = dataclasses.replace(
-            system.decoder, transformer=dataclasses.replace(transformer, attention=attention)
-        )
-        split = gradients(dataclasses.replace(system, decoder=decoder))
+        split = gradients(with_layers(dataclasses.replace(transformer, attention=attention)))
         chex.assert_trees_all_close(split(params), expected, rtol=1e-4, atol=1e-5)
+    split = gradients(with_layers(biased))(biased_params)
+    chex.assert_trees_all_close(split, expected_biased, rtol=1e-4, atol=1e-5)
     text = gradients(system).lower(params).compile().as_text()
 assert "[1,256,256]" not in text and "f32[1,1,128,256]" in text  # logits: half the queries, all keys
 print("equal")

@@ -337,6 +337,12 @@ def idefics(sizes, **options):
         image_token=sizes["vocabulary"] + sizes["added"] - 1,
     )
 
+    return flamingo_case(system, flamingo_names.IDEFICS | {"vision/norm": None})
+
+
+def flamingo_case(system: Flamingo, table) -> Case:
+    """Logits and loss of interleaved texts without padding."""
+
     def run(apply, i):
         tokens = i["tokens"]
         ones, positions = jnp.ones_like(tokens), jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
@@ -345,8 +351,7 @@ def idefics(sizes, **options):
         total, count = cross_entropy(logits, i["targets"])
         return {"logits": logits, "loss": total / count}
 
-    table = flamingo_names.IDEFICS | {"vision/norm": None}
-    return Case(module=system.module, run=run, table=table, depth=sizes["depth"])
+    return Case(module=system.module, run=run, table=table, depth=system.language.transformer.depth)
 
 
 CASES = {

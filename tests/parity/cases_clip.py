@@ -131,4 +131,4 @@ OTHER_SIZES = {
     "nfnet": dict(batch=3, size=96, depths=(2, 1, 3, 2), widths=(32, 16, 48, 32), stem=16, group=8, final=40),
 }
 # Packages that the `parity` extra does not bring.
-NEEDS = {"open_clip": "open_clip", "clip_resnet": "open_clip", "nfnet": "timm"}
+NEEDS = {"open_clip": "open_clip", "open_flamingo": "open_clip", "clip_resnet": "open_clip", "nfnet": "timm"}

@@ -70,7 +70,23 @@ def _opt(before):
     return transformers.OPTForCausalLM(config), names.OPT, transformer, fields
 
 
-MODELS = {"llama": _llama, "gpt2": _gpt2, "opt": lambda: _opt(True), "opt_post": lambda: _opt(False)}
+def _mpt():
+    config = transformers.MptConfig(
+        d_model=WIDTH, n_layers=DEPTH, n_heads=HEADS, max_seq_len=40, use_cache=True, **SHARED
+    )
+    transformer = dict(
+        norm="layer_no_bias", activation="gelu", attention_bias=False, mlp_bias=False, alibi=True
+    )
+    return transformers.MptForCausalLM(config), names.MPT, transformer, {}
+
+
+MODELS = {
+    "llama": _llama,
+    "gpt2": _gpt2,
+    "opt": lambda: _opt(True),
+    "opt_post": lambda: _opt(False),
+    "mpt": _mpt,
+}
 
 
 @pytest.mark.parametrize("name", MODELS)

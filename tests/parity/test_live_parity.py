@@ -20,7 +20,7 @@ from mmjax.layers import masks  # noqa: E402
 from tools.golden import flamingo  # noqa: E402
 from tools.golden.make import REFERENCES  # noqa: E402
 
-NEEDS_OPEN_FLAMINGO = ("open_flamingo_cross", "open_flamingo_resampler")
+NEEDS_OPEN_FLAMINGO = ("open_flamingo_cross", "open_flamingo_resampler", "open_flamingo")
 OTHER_SIZES = {
     "clip_layer": dict(batch=1, length=9, width=40, heads=5, mlp_width=72),
     "clip": dict(batch=5, size=24, patch=8, width=32, vision=48, depth=3, heads=4, length=9, embedding=20),

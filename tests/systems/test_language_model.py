@@ -47,6 +47,7 @@ PUBLISHED = {
         "66B": 65_719_701_504,
         "175B": 174_604_468_224,
     },
+    "mpt": {"1B": 1_311_311_872, "7B": 6_649_286_656, "30B": 29_957_200_896},  # 1B: MosaicML's own class
     "qwen3": {
         "0.6B": 596_049_920,
         "1.7B": 1_720_574_976,
@@ -96,6 +97,9 @@ LEARNED = dict(learned_positions=True)
 SYSTEMS = {
     "llama": _system(transformer=LLAMA, tied=False),
     "gpt2": _system(transformer={}, **LEARNED),
+    "mpt": _system(
+        transformer=dict(norm="layer_no_bias", alibi=True, qk_norm="layer_no_bias", qk_norm_joint=True)
+    ),
     "opt": _system(
         transformer=dict(activation="relu", order="post"),
         position_offset=2,

@@ -1,4 +1,4 @@
-"""Gated cross-attention and Perceiver resamplers: OpenFlamingo and IDEFICS."""
+"""Gated cross-attention and Perceiver resamplers, and whole models: OpenFlamingo and IDEFICS."""
 
 import importlib.util
 from pathlib import Path
@@ -9,6 +9,8 @@ import transformers
 from transformers.models.idefics.modeling_idefics import IdeficsGatedCrossAttentionLayer
 from transformers.models.idefics.perceiver import IdeficsPerceiverResampler
 
+from tools.golden.isolated import modules
+from tools.golden.language import mpt_model
 from tools.golden.reference import additive, arrays, integers, reference
 
 
@@ -60,6 +62,88 @@ def open_flamingo_resampler(
         resampler,
         {"features": arrays(seed)(batch, media, frames, length, width)},
         lambda forward, i: {"y": forward(i["features"])},
+    )
+
+
+@reference
+def open_flamingo(
+    record,
+    seed,
+    batch=2,
+    length=8,
+    vocabulary=26,
+    width=16,
+    depth=4,
+    heads=2,
+    every=2,
+    media=2,
+    size=8,
+    patch=4,
+    vision=12,
+    vision_depth=1,
+    vision_heads=2,
+):
+    """A whole OpenFlamingo on MPT: pictures, resampler, gated cross-attention, loss.
+
+    Its vision encoder is open_clip's of 2023, when the models were trained: since 2.24 open_clip normalises
+    the patch features unless `final_ln_after_pool`. Its resampler and its blocks have 8 heads of 64 however
+    small the model is: they are replaced by smaller ones.
+    """
+    (tower,) = modules("open_clip.transformer", packages=("open_clip",), hidden=("timm", "transformers"))
+    source, language_model, helpers, utils = modules(
+        *(f"open_flamingo.src.{name}" for name in ("flamingo", "flamingo_lm", "helpers", "utils")),
+        packages=("open_flamingo", "open_flamingo.src"),
+    )
+
+    class Vision(tower.VisionTransformer):
+        def forward(self, pixels):
+            with torch.enable_grad():  # the model switches gradients off
+                return super().forward(pixels)
+
+    image = vocabulary - 1
+    language = mpt_model(length + 3, vocabulary, width, depth, heads)
+    utils.extend_instance(language, language_model.FlamingoLMMixin)
+    language.set_decoder_layers_attr_name("transformer.blocks")
+    encoder = torch.nn.Module()
+    encoder.visual = Vision(
+        image_size=size,
+        patch_size=patch,
+        width=vision,
+        layers=vision_depth,
+        heads=vision_heads,
+        mlp_ratio=2,
+        output_dim=4,
+        output_tokens=True,
+        final_ln_after_pool=True,
+    )
+    model = source.Flamingo(encoder, language, 0, image, vis_dim=vision, cross_attn_every_n_layers=every)
+    model.perceiver = helpers.PerceiverResampler(dim=vision, depth=1, num_latents=3, heads=2, dim_head=6)
+    smaller = dict(dim=width, dim_visual=vision, heads=2, dim_head=6)
+    language.gated_cross_attn_layers = torch.nn.ModuleList(
+        block and helpers.GatedCrossAttentionBlock(**smaller) for block in language.gated_cross_attn_layers
+    )
+    language.init_flamingo_layers(False)
+    tokens = integers(seed, 0, image, batch, length)
+    tokens = np.where(_markers(seed, batch, length, media), image, tokens)
+    targets = np.roll(tokens, -1, axis=1)
+    targets[:, -1] = -1
+
+    def run(forward, i):
+        out = forward(
+            vision_x=i["image"].permute(0, 1, 4, 2, 3)[:, :, None],
+            lang_x=i["tokens"],
+            attention_mask=torch.ones_like(i["tokens"]),
+        )
+        loss = torch.nn.functional.cross_entropy(
+            out.logits.flatten(0, 1), i["targets"].flatten(), ignore_index=-1
+        )
+        return {"logits": out.logits, "loss": loss}
+
+    return record(
+        model,
+        {"tokens": tokens, "targets": targets, "image": arrays(seed)(batch, media, size, size, 3)},
+        run,
+        drop=("vision_encoder.ln_post.", "vision_encoder.proj"),  # of the pooled feature
     )
 
 

@@ -1,4 +1,4 @@
-"""Llama, Qwen3 (qk-norm), GPT-2, OPT of transformers; layers of BERT and Chameleon for their block orders."""
+"""Llama, Qwen3 (qk-norm), GPT-2, OPT, MPT of transformers; layers of BERT and Chameleon for their orders."""
 
 import dataclasses
 
@@ -206,6 +206,70 @@ def opt_post(record, seed, batch=2, length=7, vocabulary=30, width=20, depth=2, 
     fields = dict(word_embed_proj_dim=embedding_width, do_layer_norm_before=False)
     model, inputs = _opt(seed, **text, width=width, depth=depth, heads=heads, **fields)
     return record(model, inputs, _language)
+
+
+def mpt_model(length, vocabulary, width, depth, heads):
+    """MPT with ALiBi for texts of up to `length` tokens."""
+    config = transformers.MptConfig(
+        vocab_size=vocabulary, d_model=width, n_layers=depth, n_heads=heads, max_seq_len=length
+    )
+    config._attn_implementation = "eager"
+    return transformers.MptForCausalLM(config)
+
+
+@reference
+def mpt(record, seed, batch=2, length=7, vocabulary=30, width=24, depth=2, heads=3):
+    """MPT-7B: linear biases of distance, here of three heads, no biases of layers or norms, a tied head."""
+    model = mpt_model(length + 3, vocabulary, width, depth, heads)
+    return record(model, _text(seed, batch, length, vocabulary), _language)
+
+
+class _NormalisedQueriesKeys(torch.nn.Module):
+    """MPT's joint projection, queries and keys normalised over all heads at once."""
+
+    def __init__(self, projection, width):
+        super().__init__()
+        self.projection = projection
+        self.q_ln, self.k_ln = (torch.nn.LayerNorm(width, bias=False) for _ in range(2))
+
+    def forward(self, x):
+        query, key, value = self.projection(x).chunk(3, dim=2)
+        return torch.cat([self.q_ln(query), self.k_ln(key), value], dim=2)
+
+
+MOSAIC_NAMES = (  # of the port of transformers, of the code that MPT-1B was released with
+    ("Wqkv.projection", "Wqkv"),
+    ("Wqkv.q_ln", "q_ln"),
+    ("Wqkv.k_ln", "k_ln"),
+    ("norm_1", "ln_1"),
+    ("norm_2", "ln_2"),
+    ("norm_f", "ln_f"),
+    ("ffn.up_proj", "mlp.mlp_up"),
+    ("ffn.down_proj", "mlp.mlp_down"),
+)
+
+
+def _renamed(tensors):
+    renamed = {}
+    for name, value in tensors.items():
+        for port, original in MOSAIC_NAMES:
+            name = name.replace(port, original)
+        renamed[name] = value
+    return renamed
+
+
+@reference
+def mosaic_gpt(record, seed, batch=2, length=7, vocabulary=30, width=24, depth=2, heads=4):
+    """MPT-1B. The port has no norms of queries and keys, whatever the config says: they are put in."""
+    model = mpt_model(length + 3, vocabulary, width, depth, heads)
+    for block in model.transformer.blocks:
+        block.attn.Wqkv = _NormalisedQueriesKeys(block.attn.Wqkv, width)
+    recording = record(model, _text(seed, batch, length, vocabulary), _language)
+    return dataclasses.replace(
+        recording,
+        weights=_renamed(recording.weights),
+        weight_gradients=_renamed(recording.weight_gradients),
+    )
 
 
 @reference

@@ -1,6 +1,9 @@
-"""The public Flamingos: IDEFICS as Hugging Face lays it out, and the parts of OpenFlamingo."""
+"""The public Flamingos: IDEFICS as Hugging Face lays it out, and OpenFlamingo as its code names its state."""
 
-from mmjax.interop.names import At, projections, split, under
+from collections.abc import Mapping
+
+from mmjax.interop.names import At, numbered, projections, split, under
+from mmjax.interop.tables import openai_clip
 from mmjax.interop.tables.clip import VISION_TOWER
 from mmjax.interop.tables.language import LLAMA_LAYER
 
@@ -36,6 +39,33 @@ OPEN_FLAMINGO_RESAMPLER = {
     ),
     "norm": "norm",
 }
+
+
+def open_flamingo(language: Mapping, layer: Mapping, *, depth: int, every: int) -> dict:
+    """OpenFlamingo on a language model of `depth` layers, with cross-attention before the last of every few.
+
+    Its state names each layer and block twice; these are the names that its training code keeps. What that
+    code saves is the resampler, the blocks and the token table.
+
+    Args:
+      language, layer: the tables of the language model outside its layers, and of one layer.
+    """
+    blocks = "lang_encoder.transformer.blocks.{}."
+    layers = under("", layer, f"{blocks}decoder_layer.")
+    cross = under("", OPEN_FLAMINGO_CROSS, f"{blocks}gated_cross_attn_layer.")
+    first, last = every - 1, depth // every * every - 1
+    return {
+        **under("vision", openai_clip.VISION_TOWER, "vision_encoder."),
+        **under("resampler", OPEN_FLAMINGO_RESAMPLER, "perceiver."),
+        **under("language", language, "lang_encoder."),
+        **under("language/lead/layers", layers),
+        **under("language/groups/cross", numbered(cross, first, every)),
+        **under("language/groups/stack/layers", numbered(layers, first)),
+        **under("language/last/cross", numbered(cross, last)),
+        **under("language/last/stack/layers", numbered(layers, last)),
+    }
+
+
 IDEFICS_CROSS = {  # with a gate per channel; IDEFICS-9B and -80B have one per sublayer
     "cross_norm": "input_layernorm",
     **projections("cross_attention", "cross_attn"),

@@ -1,6 +1,6 @@
 """Decoder language models, as Hugging Face lays them out."""
 
-from mmjax.interop.names import projections, under, untransposed
+from mmjax.interop.names import At, projections, split, under, untransposed
 
 LLAMA_LAYER = {
     "self_norm": "input_layernorm",
@@ -51,4 +51,34 @@ OPT = {  # the projections are there in OPT-350M only, the last norm in all othe
     "positions": "model.decoder.embed_positions",
     **under("stack/layers", _OPT_LAYER, "model.decoder.layers.{}."),
     "norm": "model.decoder.final_layer_norm",
+}
+_MPT_ATTENTION = {
+    "self_attention/query": split("attn.Wqkv", 0, 3),
+    "self_attention/key": split("attn.Wqkv", 1, 3),
+    "self_attention/value": split("attn.Wqkv", 2, 3),
+    "self_attention/output": "attn.out_proj",
+}
+MPT_LAYER = _MPT_ATTENTION | {
+    "self_norm": "norm_1",
+    "mlp_norm": "norm_2",
+    "mlp/up": "ffn.up_proj",
+    "mlp/down": "ffn.down_proj",
+}
+MOSAIC_GPT_LAYER = _MPT_ATTENTION | {
+    "self_norm": "ln_1",
+    "self_attention/query_norm": At("attn.q_ln", shape=(-1,)),
+    "self_attention/key_norm": At("attn.k_ln", shape=(-1,)),
+    "mlp_norm": "ln_2",
+    "mlp/up": "mlp.mlp_up",
+    "mlp/down": "mlp.mlp_down",
+}
+MPT = {
+    "tokens": "transformer.wte",
+    **under("stack/layers", MPT_LAYER, "transformer.blocks.{}."),
+    "norm": "transformer.norm_f",
+}
+MOSAIC_GPT = {  # MPT-1B, by the code it was released with
+    "tokens": "transformer.wte",
+    **under("stack/layers", MOSAIC_GPT_LAYER, "transformer.blocks.{}."),
+    "norm": "transformer.ln_f",
 }

@@ -24,16 +24,15 @@ _TEXT = {
     "text_projection/kernel": "text_projection",
     "logit_scale": "logit_scale",
 }
-CLIP = {
-    **_TEXT,
-    "vision/class_token": At("visual.class_embedding", shape=(-1,)),
-    "vision/positions/table": "visual.positional_embedding",
-    "vision/patch_embed/projection": conv("visual.conv1"),
-    "vision/pre_norm": "visual.ln_pre",
-    **under("vision/stack/layers", LAYER, "visual.transformer.resblocks.{}."),
-    "vision/norm": "visual.ln_post",
-    "vision_projection/kernel": "visual.proj",
+VISION_TOWER = {
+    "class_token": At("class_embedding", shape=(-1,)),
+    "positions/table": "positional_embedding",
+    "patch_embed/projection": conv("conv1"),
+    "pre_norm": "ln_pre",
+    **under("stack/layers", LAYER, "transformer.resblocks.{}."),
+    "norm": "ln_post",
 }
+CLIP = {**_TEXT, **under("vision", VISION_TOWER, "visual."), "vision_projection/kernel": "visual.proj"}
 
 
 def _convolution(name: str, first: int = 0) -> At:

@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from mmjax.flops import multiply_adds
 from mmjax.systems import sizes
+from mmjax.training import optimizers
 from mmjax.training.state import abstract_params
 
 
@@ -32,6 +33,15 @@ def parameters_each(family: str, size: str, part: str, count: int) -> int:
     if rest:
         raise ValueError(f"{part} of {family} {size} does not consist of {count} equal blocks")
     return each
+
+
+def trained(family: str, size: str) -> int:
+    """Parameters that are trained, the public models that a size is built from being frozen."""
+    shapes = _shapes(family, size)
+    treatments = optimizers.treat(sizes.load(family, size).treatments(), shapes)
+    return sum(
+        optimizers.trained(treatments[path], leaf.shape) for path, leaf in flatten_dict(shapes).items()
+    )
 
 
 def statistics(family: str, size: str) -> int:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
+from mmjax.layers.attention import linear_biases
 from mmjax.layers.embeddings import sincos_positions, time_features
 
 FREQUENCIES, STEPS = 256, 1000
@@ -17,6 +18,12 @@ def position_row_norm(grid: int, width: int) -> float:
 def position_sum(grid: int, width: int) -> float:
     """The sum of the whole table."""
     return float(np.sum(np.asarray(sincos_positions(grid, width), np.float64)))
+
+
+def alibi_slopes(heads: int) -> tuple[float, ...]:
+    """What each head loses of a logit per token of distance."""
+    biases = linear_biases(jnp.array([[1]]), jnp.array([[0]]), heads)
+    return tuple(-float(bias) for bias in biases[0, :, 0, 0])
 
 
 def time_feature(step: int, place: int) -> float:

@@ -140,50 +140,65 @@ _FLAMINGO = (
     ),
 )
 
-# model, size here, blocks, parameters per block
+# size, blocks, parameters per block
 _OPEN = (
-    ("3B", "3B-adapters", 24, 36_708_354),
-    ("4B", "4B", 16, 56_109_058),
-    ("9B", "9B-adapters", 8, 139_476_994),
+    ("3B", 24, 36_708_354),
+    ("4B", 16, 56_109_058),
+    ("9B", 8, 139_476_994),
 )
 _OPEN_CODE = "open_flamingo:src/helpers.py, instantiated"
 _OPEN_FLAMINGO = (
     *(
         Row(
-            id=f"flamingo/open-{name}/resampler",
+            id=f"flamingo/open-{size}/resampler",
             what="parameters of the resampler",
             source=_OPEN_CODE,
             expected=63_019_008,
             compute="counts.parameters",
             of=("openflamingo", size, "resampler"),
         )
-        for name, size, _, _ in _OPEN
+        for size, _, _ in _OPEN
     ),
     *(
         Row(
-            id=f"flamingo/open-{name}/block",
+            id=f"flamingo/open-{size}/block",
             what="parameters of one gated cross-attention block",
             source=_OPEN_CODE,
             expected=each,
             compute="counts.parameters_each",
             of=("openflamingo", size, "cross_attention", blocks),
         )
-        for name, size, blocks, each in _OPEN
+        for size, blocks, each in _OPEN
     ),
     *(
         Row(
-            id=f"flamingo/open-{name}/cross-attention",
+            id=f"flamingo/open-{size}/cross-attention",
             what="parameters of all gated cross-attention blocks",
             source=_OPEN_CODE,
             expected=expected,
             compute="counts.parameters",
             of=("openflamingo", size, "cross_attention"),
         )
-        for name, size, expected in (
-            ("3B", "3B-adapters", 881_000_496),
-            ("4B", "4B", 897_744_928),
-            ("9B", "9B-adapters", 1_115_815_952),
+        for size, expected in (("3B", 881_000_496), ("4B", 897_744_928), ("9B", 1_115_815_952))
+    ),
+    *(
+        Row(
+            id=f"flamingo/open-{size}/trained",
+            what="parameters that are trained: resampler, blocks and the tokens' table",
+            source="open_flamingo:src/factory.py, what it prints",
+            expected=expected,
+            compute="counts.trained",
+            of=("openflamingo", size),
         )
+        for size, expected in (("3B", 1_046_992_944), ("9B", 1_384_781_840))
+    ),
+    Row(
+        id="flamingo/open-9B/language",
+        what="parameters of the language model, its table cut to 50,280 tokens",
+        source="open_flamingo:src/factory.py on MPT-7B of transformers 5.23, instantiated",
+        expected=6_648_664_064,
+        compute="counts.parameters",
+        of=("openflamingo", "9B", "language"),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Decoder language models: GPT-2, OPT, Llama and Qwen3."""
+"""Decoder language models: GPT-2, OPT, Llama, Qwen3 and MPT."""
 
 from mmjax.reproduce.row import Row, within
 
@@ -40,6 +40,7 @@ _EXACT = {
         "3.2-1B": 1_235_814_400,
         "3.2-3B": 3_212_749_824,
     },
+    "mpt": {"7B": 6_649_286_656, "30B": 29_957_200_896},
 }
 
 # family, size, billions as printed, in a unit of, source, conflict
@@ -80,6 +81,8 @@ _ROUNDED = (
     ("qwen3", "8B", 8.2, 0.1, "model card of Qwen3-8B", None),
     ("qwen3", "14B", 14.8, 0.1, "model card of Qwen3-14B", None),
     ("qwen3", "32B", 32.8, 0.1, "model card of Qwen3-32B", None),
+    ("mpt", "1B", 1.3, 0.1, "model card of mpt-1b-redpajama-200b", None),
+    ("mpt", "7B", 6.7, 0.1, "model card of mpt-7b", "6.649 billion, which rounds to 6.6"),
 )
 
 _COUNTS = tuple(
@@ -109,4 +112,37 @@ _PRINTED = tuple(
     for family, size, billions, unit, source, conflict in _ROUNDED
 )
 
-ROWS = (*_COUNTS, *_PRINTED)
+_MPT = (
+    Row(
+        id="language/mpt/1B/parameters",
+        what="parameters, norms of queries and keys included",
+        source="mosaicml/examples v0.0.4: MosaicGPT with the released config.json, instantiated",
+        expected=1_311_311_872,
+        compute="counts.parameters",
+        of=("mpt", "1B"),
+    ),
+    *(
+        Row(
+            id=f"language/mpt/{size}/shape",
+            what="width, depth, MLP width and heads",
+            source=f"model card of {card}; the MLP is four times as wide",
+            expected=expected,
+            compute="configs.tower_shape",
+            of=("mpt", size, "decoder.transformer"),
+        )
+        for size, card, expected in (
+            ("1B", "mpt-1b-redpajama-200b", (2048, 24, 8192, 16)),
+            ("7B", "mpt-7b", (4096, 32, 16384, 32)),
+        )
+    ),
+    Row(
+        id="language/alibi/slopes",
+        what="slopes of the linear biases of 8 heads",
+        source="Press et al. 2022, section 3",
+        expected=tuple(0.5**i for i in range(1, 9)),
+        compute="layers.alibi_slopes",
+        of=(8,),
+    ),
+)
+
+ROWS = (*_COUNTS, *_PRINTED, *_MPT)

@@ -17,7 +17,10 @@ _NO_TORCHSCRIPT = (
 )
 _NO_PICKLE = "reader of pickled checkpoints (weights are read from safetensors only)"
 _NO_INCEPTION = "Inception network for the features of FID and IS"
-_NO_SHOTS = "driver for few-shot prompts (demonstrations drawn from the training splits)"
+_NO_SHOTS = (
+    "beam search, with which the published answers were written (few-shot prompts it has: their answers are "
+    "greedy)"
+)
 
 
 def _weights(repository: str) -> tuple[str, ...]:

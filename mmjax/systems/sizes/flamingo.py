@@ -1,4 +1,4 @@
-"""Flamingo as its paper describes it (Alayrac et al. 2022, tables 4 and 5, appendix A.1).
+"""Flamingo as its paper describes it (Alayrac et al. 2022, tables 4 and 5, appendix A.1), and OpenFlamingo.
 
 What is added to the frozen models follows from the paper: shapes, squared ReLU, heads of 96 (resampler) and
 128 (all else), 64 latents, embeddings of 8 frames. Table 5 agrees with that only in the cross-attention of 3B
@@ -20,6 +20,7 @@ from mmjax.layers.nfnet import nfnet
 from mmjax.layers.queries import ResamplerConfig, resampler_transformer
 from mmjax.layers.transformer import TransformerConfig
 from mmjax.systems.flamingo import Flamingo
+from mmjax.systems.sizes import openflamingo
 
 _FEATURES = 1536
 _ADDED = dict(activation="relu_squared", dtype="bfloat16")  # the shapes that the paper adds
@@ -72,4 +73,4 @@ SIZES = {
     "3B": _flamingo(24, 2048, 16, cross_every=1),
     "9B": _flamingo(40, 4096, 32, cross_every=4),
     "80B": _flamingo(80, 8192, 64, cross_every=7),
-}
+} | {f"OpenFlamingo-{name}": system for name, system in openflamingo.SIZES.items()}
