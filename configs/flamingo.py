@@ -8,14 +8,17 @@ with a pretrained one use `stage="published"`, which freezes it as the paper doe
 
 On the scenes world it answers questions; the encoder starts from nothing too and everything is trained:
 
-    mmjax data build scenes --task questions --turns 6 --objects 34 --tinted 0.2 --count 40000 \
+    mmjax data build scenes --task questions --turns 6 --objects 17 --tinted 0 --count 20000 \
         --output data/scenes
     mmjax train --config flamingo:scenes --workdir runs/scenes
     mmjax evaluate --checkpoint runs/scenes
 
 Variants:
   tiny, quickstart, openmoji: on the CLIP of the same variant; openmoji trains the longest (default).
-  scenes: six questions and answers about each picture.
+  scenes: six questions and answers about each picture. A patch is as large as one of the nine places, and the
+    language model reads all of them: a resampler that starts from nothing pools them first, and then takes
+    far longer to tell places apart. Small batches make many updates. These 3,000 teach existence (0.87, text
+    alone 0.47), counting (0.72, 0.32), naming and category (0.33, 0.05); position and relation come later.
 """
 
 from ml_collections import ConfigDict
@@ -27,12 +30,12 @@ VARIANTS = {
     "quickstart": dict(depth=2, width=192, queries=8, cross_every=1),
 }
 VARIANTS["openmoji"] = VARIANTS["quickstart"]
-VARIANTS["scenes"] = dict(depth=2, width=96, queries=16, cross_every=1, head=32)
+VARIANTS["scenes"] = dict(depth=2, width=96, queries=None, cross_every=1, head=32, patch=21)
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
     "quickstart": dict(steps=440, batch_size=64, log_every=20),
     "openmoji": dict(steps=1200, batch_size=64, log_every=20),
-    "scenes": dict(steps=2500, batch_size=32, log_every=25),
+    "scenes": dict(steps=3000, batch_size=16, log_every=25),
 }
 CAPTIONING = (
     dict(text_length=20, template="<bos><image>{caption}<eos>"),
@@ -40,9 +43,16 @@ CAPTIONING = (
     ("vision=runs/clip:vision",),
     dict(captions=dict(call="mmjax.evaluation.captions.Captions")),
 )
+LEARNING_RATE = {"scenes": 4e-3}
 TASKS = {
     "scenes": (
-        dict(source="data/scenes", text_length=64),
+        # The space makes an answer the same token as its word in a question, and a single one.
+        dict(
+            source="data/scenes",
+            text_length=64,
+            vocabulary_size=512,
+            chat=dict(assistant=dict(lead=" ")),
+        ),
         "all",
         (),
         dict(answers=dict(call="mmjax.evaluation.answers.Answers", limit=500)),
@@ -54,7 +64,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     variant = arg or "openmoji"
     v, clip, training = ConfigDict(VARIANTS[variant]), load(f"clip:{variant}"), TRAINING[variant]
     data, stage, start, evaluators = TASKS.get(variant, CAPTIONING)
+    data = dict(clip.data.to_dict(), augment=None) | data
     encoder = clip.model.vision.to_dict()
+    encoder["patch"] = v.get("patch", encoder["patch"])
     shared = dict(norm="rms", activation="relu_squared", attention_bias=False, mlp_bias=False)
 
     def shape(depth, width):
@@ -73,9 +85,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
             system="mmjax.systems.flamingo.Flamingo",
             model=dict(
                 vision=encoder,
-                resampler=dict(queries=v.queries, transformer=resampler),
+                resampler=v.queries and dict(queries=v.queries, transformer=resampler),
                 language=dict(
-                    vocabulary_size=clip.model.text.vocabulary_size,
+                    vocabulary_size=data["vocabulary_size"],
                     context_length=max(32, data["text_length"]),
                     transformer=dict(shape(v.depth, v.width), rope_base=10000.0),
                     cross_every=v.cross_every,
@@ -83,10 +95,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 ),
                 stage=stage,
             ),
-            data=dict(clip.data.to_dict(), augment=None) | data,
+            data=data,
             training=dict(training, initialize=start),
             optimizer=dict(
-                method="muon", learning_rate=2e-3, warmup=training["steps"] // 20, weight_decay=0.1
+                method="muon",
+                learning_rate=LEARNING_RATE.get(variant, 2e-3),
+                warmup=training["steps"] // 20,
+                weight_decay=0.1,
             ),
             evaluators=evaluators,
         )

@@ -14,6 +14,7 @@ Axes: B batch, H/W image height and width, I/O channels in and out, N grid posit
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +55,11 @@ class NFNetConfig:
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     dtype: str = "float32"
+
+    @property
+    def features_shape(self) -> tuple[int, int]:
+        """(N, D) of the features of one picture."""
+        return math.ceil(self.image_size / 32) ** 2, self.widths[-1]
 
     def tower(self) -> "NFNet":
         """The module of this config."""

@@ -38,6 +38,12 @@ class VisionConfig:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
     transformer: TransformerConfig
 
+    @property
+    def features_shape(self) -> tuple[int, int]:
+        """(N, D) of the features of one picture."""
+        has_class = self.pool == "class" and self.features != "patches"
+        return (self.image_size // self.patch) ** 2 + has_class, self.transformer.width
+
     def tower(self) -> "VisionTransformer":
         """The module of this config."""
         return VisionTransformer(self)

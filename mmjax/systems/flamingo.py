@@ -39,14 +39,16 @@ class FlamingoModule(nn.Module):
 
     def setup(self):
         self.vision = self.config.vision.tower()
-        self.resampler = PerceiverResampler(self.config.resampler)
+        if self.config.resampler is not None:
+            self.resampler = PerceiverResampler(self.config.resampler)
         self.language = Decoder(self.config.language)
 
     def encode_media(self, image: jax.Array) -> jax.Array:
         """uint8 or standardised float[B, M, H, W, 3] -> float[B, M, Q, D]."""
         batch, media = image.shape[:2]
         features, _ = self.vision(image.reshape(batch * media, *image.shape[2:]))
-        return self.resampler(features.reshape(batch, media, 1, *features.shape[1:]))
+        features = features.reshape(batch, media, *features.shape[1:])
+        return features if self.config.resampler is None else self.resampler(features[:, :, None])
 
     def read(self, tokens: jax.Array, inputs: Inputs, memory=None) -> tuple:
         """int[B, L] -> states float[B, L, D] of the final layer, and the memory."""
@@ -87,6 +89,7 @@ class Flamingo(System):
     """A visual language model.
 
     Attributes:
+      resampler: None lets the language model read all features of the encoder, as IDEFICS without one does.
       stage: what is trained. 'published' freezes the vision encoder and the language model, as the paper
         does with pretrained ones; 'language' freezes the vision encoder only, for a language model that
         starts from nothing; 'all' freezes nothing.
@@ -96,7 +99,7 @@ class Flamingo(System):
     """
 
     vision: VisionConfig | NFNetConfig
-    resampler: ResamplerConfig
+    resampler: ResamplerConfig | None
     language: DecoderConfig
     stage: str = "published"
     trained_rows: tuple[int, int] | None = (3, 4)
@@ -109,6 +112,13 @@ class Flamingo(System):
     def __post_init__(self):
         if self.stage not in ("published", "language", "all"):
             raise ValueError(f"model.stage is {self.stage!r}: expected 'published', 'language' or 'all'")
+
+    @property
+    def features_shape(self) -> tuple[int, int]:
+        """(Q, D) of what the language model reads of one medium."""
+        if self.resampler is None:
+            return self.vision.features_shape
+        return self.resampler.queries, self.resampler.transformer.width
 
     @property
     def module(self) -> FlamingoModule:
@@ -131,7 +141,7 @@ class Flamingo(System):
 
     def per_feature(self, looks_at: jax.Array) -> jax.Array:
         """Media mask bool[B, L, M] -> mask over their features bool[B, L, M * Q]."""
-        return jnp.repeat(looks_at, self.resampler.queries, axis=-1)
+        return jnp.repeat(looks_at, self.features_shape[0], axis=-1)
 
     def init(self, key):
         size, tokens = self.vision.image_size, jnp.zeros((1, 1), jnp.int32)
@@ -147,7 +157,7 @@ class Flamingo(System):
 
     def states(self, params, tokens, segment):
         """Final states of text without pictures: int[B, L] twice -> float[B, L, D]."""
-        features = jnp.zeros((len(tokens), self.resampler.queries, self.resampler.transformer.width))
+        features = jnp.zeros((len(tokens), *self.features_shape))
         positions = jnp.maximum(jnp.cumsum(segment > 0, axis=1) - 1, 0)
         nothing = jnp.zeros((len(tokens), 1), bool)
         text = (tokens, positions, jnp.ones_like(tokens), segment)

@@ -149,5 +149,7 @@ def test_the_shipped_recipe_learns_exactly_the_answers(tmp_path):
         targets = batch["targets"][row]
         each = pipeline.record(row).facts["questions"]
         spoken = np.split(targets[targets >= 0], np.flatnonzero(targets[targets >= 0] == EOS) + 1)
-        assert [tokenizer.decode(said) for said in spoken if len(said)] == [one["answers"][0] for one in each]
+        assert [tokenizer.decode(said).strip() for said in spoken if len(said)] == [
+            one["answers"][0] for one in each
+        ]
     assert configs.experiment(configs.load("clip:scenes")).system.vision.image_size == 64

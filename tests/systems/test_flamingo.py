@@ -207,3 +207,15 @@ def test_gates_start_where_they_are_told():
     gates = fresh(dataclasses.replace(FLAMINGO, language=language))["language"]["groups"]["cross"]
     np.testing.assert_array_equal(gates["cross_gate"], [1.0, 1.0])
     np.testing.assert_array_equal(fresh(FLAMINGO)["language"]["groups"]["cross"]["mlp_gate"], [0.0, 0.0])
+
+
+def test_without_a_resampler_text_reads_all_features_of_the_encoder():
+    system = dataclasses.replace(FLAMINGO, resampler=None)
+    params = perturbed(system)
+    run = jax.jit(lambda b: system.module.apply({"params": params}, *(b[name] for name in NAMES)))
+    image = batch([[1, IMAGE, 10, 2]])["image"]
+    features = system.module.apply({"params": params}, image, method="encode_media")
+    assert "resampler" not in params and features.shape[2:] == system.features_shape
+    b = batch([[1, 10, IMAGE, 12, 13, IMAGE, 14, 15, 16, 17, 18, 2]])
+    second = np.abs(np.asarray(run(with_other_image(b, 1))) - np.asarray(run(b))).max(-1)[0] > 0
+    assert not second[:5].any() and second[5:].all()

@@ -11,7 +11,7 @@
 
 Each runs in a process of its own, in turn, `rounds` times, for `seconds`; ratios are between the medians.
 "per core" is pictures per second of a core's time, which does not depend on what else the machine does;
-memory is the growth of the resident set (children included) over the second half. Pictures are synthetic,
+memory is the resident set (children included), and its growth over the second half. Pictures are synthetic,
 with the 1/f spectrum of photographs, and written once. With --minutes, mmjax then runs alone for so long.
 """
 
@@ -177,11 +177,12 @@ def measure(side: str, directory: Path, seconds: float) -> dict[str, float]:
         count += 1
         sizes.append(resident())
     half = sizes[len(sizes) // 2 :]
+    fifth = max(len(half) // 5, 1)  # batches in flight come and go: medians tell growth from them
     return {
         "rate": count * BATCH / (time.monotonic() - start),
         "per_core": count * BATCH / (worked() - before),
         "resident": sizes[-1] / 2**20,
-        "growth": (max(half) - half[0]) / 2**20,
+        "growth": (statistics.median(half[-fifth:]) - statistics.median(half[:fifth])) / 2**20,
         "seconds": now,
     }
 
