@@ -1,6 +1,6 @@
 """From a record of any kind to token ids, what of them is learned, and the pictures they stand for.
 
-L tokens. A `Sample` is one document before padding; `lay_out` puts one or, packed, several of them in a row.
+L tokens. A `Sample` is one document before padding; `write_row` puts one, or several packed, in a row.
 The learned part is marked while the ids are made, never searched for afterwards: arithmetic on the lengths of
 re-encoded text breaks with every new tokenizer, and then drops the loss of whole samples unseen.
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -127,16 +127,22 @@ class Writer:
         return self._tokenizer.encode(tag)[0]
 
 
-def lay_out(tokenizer: Tokenizer, samples: Sequence[Sample], length: int) -> dict[str, np.ndarray]:
-    """One row of samples, one after the other, and padding.
+def blank(tokenizer: Tokenizer, *shape: int) -> dict[str, np.ndarray]:
+    """Rows of padding: i32[*shape] each of what `write_row` fills, tokens, targets, segment, block_start and
+    positions; the last size is L."""
+    names = ("tokens", "targets", "segment", "block_start", "positions")
+    rows = {name: np.zeros(shape, np.int32) for name in names}
+    rows["tokens"][...] = tokenizer.roles.get("<pad>", 0)
+    rows["targets"][...] = -1
+    return rows
 
-    Returns:
-      i32[L] each: tokens; targets; segment, 1 for the first sample, 2 for the second, 0 for padding;
-      block_start, 1 (causal); positions, from 0 in each sample.
+
+def write_row(row: Mapping[str, np.ndarray], samples: Sequence[Sample]) -> None:
+    """Writes samples, one after the other, into a row of padding: i32[L] each.
+
+    tokens; targets; segment, 1 for the first sample, 2 for the second, 0 for padding; block_start, 1
+    (causal); positions, from 0 in each sample.
     """
-    row = {name: np.zeros(length, np.int32) for name in ("tokens", "targets", "segment", "positions")}
-    row["tokens"][:] = tokenizer.roles.get("<pad>", 0)
-    row["targets"][:] = -1
     start = 0
     for number, sample in enumerate(samples, start=1):
         stop = start + len(sample)
@@ -145,7 +151,14 @@ def lay_out(tokenizer: Tokenizer, samples: Sequence[Sample], length: int) -> dic
         row["segment"][start:stop] = number
         row["positions"][start:stop] = np.arange(len(sample))
         start = stop
-    return {**row, "block_start": (row["segment"] > 0).astype(np.int32)}
+    row["block_start"][:start] = 1
+
+
+def lay_out(tokenizer: Tokenizer, samples: Sequence[Sample], length: int) -> dict[str, np.ndarray]:
+    """One row of samples and padding, see `write_row`: i32[L] each."""
+    row = blank(tokenizer, length)
+    write_row(row, samples)
+    return row
 
 
 class Layouts:

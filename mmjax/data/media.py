@@ -39,23 +39,20 @@ class Squares:
     def slots(self, data: bytes) -> int:
         return self.slots_per_image
 
-    def empty(self) -> Batch:
+    def blank(self, *shape: int) -> Batch:
         side = self.spec.size
         return {
-            "image": np.zeros((self.images, side, side, 3), np.uint8),
-            "image_valid": np.zeros(self.images, bool),
+            "image": np.zeros((*shape, self.images, side, side, 3), np.uint8),
+            "image_valid": np.zeros((*shape, self.images), bool),
         }
 
     def decode(self, data: bytes) -> Image.Image | np.ndarray:
         return self.spec.pixels(data) if self.augment is None else self.spec.decode(data)
 
     def fill(self, row: Batch, pictures: Sequence[Any], rng: np.random.Generator | None) -> None:
-        pixels = [_pixels(picture, self.augment, rng, self.spec.background) for picture in pictures]
-        if self.images == len(pixels) == 1:  # by far the commonest: one copy of the picture less
-            row["image"] = pixels[0][None]
-        elif pixels:
-            row["image"][: len(pixels)] = pixels
-        row["image_valid"][: len(pixels)] = True
+        for m, picture in enumerate(pictures):
+            row["image"][m] = _pixels(picture, self.augment, rng, self.spec.background)
+            row["image_valid"][m] = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,13 +72,13 @@ class Patches:
     def slots(self, data: bytes) -> int:
         return self.slots_per_image
 
-    def empty(self) -> Batch:
-        shape = (self.images, self.spec.patches)
+    def blank(self, *shape: int) -> Batch:
+        patches = (*shape, self.images, self.spec.patches)
         return {
-            "patches": np.zeros((*shape, 3 * self.spec.patch**2), np.uint8),
-            "patch_positions": np.zeros((*shape, 2), np.int32),
-            "patch_valid": np.zeros(shape, bool),
-            "image_valid": np.zeros(self.images, bool),
+            "patches": np.zeros((*patches, 3 * self.spec.patch**2), np.uint8),
+            "patch_positions": np.zeros((*patches, 2), np.int32),
+            "patch_valid": np.zeros(patches, bool),
+            "image_valid": np.zeros((*shape, self.images), bool),
         }
 
     def decode(self, data: bytes) -> Image.Image:
@@ -116,14 +113,14 @@ class TiledPictures:
     def slots(self, data: bytes) -> int:
         return self.spec.slots(data)
 
-    def empty(self) -> Batch:
+    def blank(self, *shape: int) -> Batch:
         tiles, side, slots = self.images * self.spec.most, self.spec.size, self.images * self.spec.most_slots
         return {
-            "image": np.zeros((tiles, side, side, 3), np.uint8),
-            "image_valid": np.zeros(tiles, bool),
-            "tile_grid": np.zeros((self.images, 2), np.int32),
-            "slots": np.full(slots, self.length, np.int32),
-            "slot_sources": np.zeros(slots, np.int32),
+            "image": np.zeros((*shape, tiles, side, side, 3), np.uint8),
+            "image_valid": np.zeros((*shape, tiles), bool),
+            "tile_grid": np.zeros((*shape, self.images, 2), np.int32),
+            "slots": np.full((*shape, slots), self.length, np.int32),
+            "slot_sources": np.zeros((*shape, slots), np.int32),
         }
 
     def decode(self, data: bytes) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
@@ -151,7 +148,7 @@ class NoPictures:
     bytes = 1
     slots = staticmethod(one_slot)
 
-    def empty(self) -> Batch:
+    def blank(self, *shape: int) -> Batch:
         return {}
 
     def decode(self, data: bytes) -> None:

@@ -87,6 +87,6 @@ def _rounded(weights: Sequence[float]) -> np.ndarray:
     return counts
 
 
-def walk_seed(seed: int, source: int) -> int:
-    """The seed of a source's own order; the sources of neighbouring seeds share none."""
-    return int(np.random.SeedSequence([seed, source]).generate_state(1)[0])
+def derived_seed(seed: int, number: int) -> int:
+    """The seed of one of several orders, of sources or epochs; those of neighbouring seeds share none."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

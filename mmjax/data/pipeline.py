@@ -13,14 +13,14 @@ import bisect
 import collections
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import grain
 import numpy as np
 
 from mmjax.data.config import DataConfig
-from mmjax.data.layouts import lay_out
-from mmjax.data.mixtures import Mixture, walk_seed
+from mmjax.data.layouts import blank, write_row
+from mmjax.data.mixtures import Mixture, derived_seed
 from mmjax.data.records import AnyRecord, decode
 from mmjax.data.sources import caption, open_dataset
 from mmjax.data.streams import Example, Stream, media_of
@@ -33,6 +33,8 @@ __all__ = ["Batch", "DataConfig", "Pipeline", "train_tokenizer"]
 Batch = dict[str, np.ndarray]
 
 ENDLESS = 2**52  # rows; Grain computes with the number of batches in floats
+CYCLE = 2**16
+TOGETHER = 32  # rows that are prepared stage by stage, see `Records.get_many`
 
 
 class Pipeline:
@@ -109,8 +111,8 @@ class Pipeline:
 
     def example_batch(self, batch_size: int) -> Batch:
         """A batch of zeros with the shapes and types of all others; with buckets, of the longest."""
-        rows = [self._row([], 0, self.config.text_length, None)] * batch_size
-        return {name: np.zeros_like(np.stack([row[name] for row in rows])) for name in rows[0]}
+        batch = self._blank(self.config.text_length, batch_size)
+        return {name: np.zeros_like(array) for name, array in batch.items()}
 
     def train(
         self,
@@ -140,12 +142,14 @@ class Pipeline:
             raise UserError(
                 f"training.batch_size is {batch_size}: use a multiple of the {process_count} processes."
             )
-        iterator = iter(
-            self._draws(batch_size, seed)
-            .random_map(self._training_row)
-            .batch(batch_size // process_count)[process_index::process_count]
-            .to_iter_dataset(self._read_options(ahead=max(2, self.config.threads)))
-        )
+        draw, block = self._draws(batch_size, seed), batch_size // process_count
+
+        def local(step: int) -> Batch:
+            first = step * batch_size + process_index * block
+            return self._training_batch(draw, seed, range(first, first + block))
+
+        batches = grain.MapDataset.range(ENDLESS // batch_size).map(local)
+        iterator = iter(batches.to_iter_dataset(self._read_options(ahead=max(2, self.config.threads))))
         iterator.set_state({"next_index": start_step})
         return iterator
 
@@ -172,71 +176,91 @@ class Pipeline:
         """K."""
         return max(stream.packed.most for stream in self._streams)
 
-    def _draws(self, batch_size: int, seed: int) -> grain.MapDataset:
-        """The number of each row of the run, endlessly; rows are numbered through the streams."""
+    def _draws(self, batch_size: int, seed: int) -> Callable[[int], int]:
+        """What row of the data is row n of the run; rows are numbered through the streams."""
         if self.config.buckets:
             return self._bucketed(batch_size, seed)
         starts = self._rows
         if len(self._streams) == 1:
             return _shuffled(starts[-1], seed)
-        walks = [_walk(len(stream), seed, number) for number, stream in enumerate(self._streams)]
+        walks = _walks(map(len, self._streams), seed)
         mixture = Mixture(self.config.draw_stages(batch_size), seed)
 
         def draw(number: int) -> int:
             source, count = mixture.locate(number)
-            return starts[source] + walks[source][count]
+            return starts[source] + walks[source](count)
 
-        return grain.MapDataset.range(ENDLESS).seed(seed).map(draw)
+        return draw
 
-    def _bucketed(self, batch_size: int, seed: int) -> grain.MapDataset:
+    def _bucketed(self, batch_size: int, seed: int) -> Callable[[int], int]:
         """Each step draws one bucket, in proportion to its records, and all its rows from it."""
         starts = self._streams[0].starts
         counts = tuple(stop - start for start, stop in itertools.pairwise(starts))
         if not any(counts):
             raise UserError(f"{self._streams[0].name} has no usable record: see the log for what is wrong.")
-        walks = [_walk(count, seed, number) for number, count in enumerate(counts)]
+        walks = _walks(counts, seed)
         steps = Mixture([(0, counts)], seed)
 
         def draw(number: int) -> int:
             step, row = divmod(number, batch_size)
             bucket, count = steps.locate(step)
-            return starts[bucket] + walks[bucket][count * batch_size + row]
+            return starts[bucket] + walks[bucket](count * batch_size + row)
 
-        return grain.MapDataset.range(ENDLESS).seed(seed).map(draw)
+        return draw
 
-    def _training_row(self, number: int, rng: np.random.Generator) -> Batch:
-        stream, at = _place(self._rows, number)
-        examples, length = self._streams[stream].row(at)
-        return self._row(examples, stream, length, rng)
+    def _training_batch(self, draw: Callable[[int], int], seed: int, numbers: range) -> Batch:
+        """The rows of these numbers of the run, each written into its place."""
+        batch: Batch = {}
+        for i, (number, stream, (examples, length)) in enumerate(self._training_rows(draw, numbers)):
+            batch = batch or self._blank(length, len(numbers))
+            rng = None if self.config.augment is None else np.random.default_rng((seed, number))
+            self._write({name: array[i, ...] for name, array in batch.items()}, examples, stream, rng)
+        return batch
+
+    def _training_rows(self, draw: Callable[[int], int], numbers: range) -> Iterator:
+        """(number of the run, stream, what `Stream.rows` gives) of each row."""
+        for first in range(0, len(numbers), TOGETHER):
+            places = [_place(self._rows, draw(number)) for number in numbers[first : first + TOGETHER]]
+            rows = {
+                stream: iter(self._streams[stream].rows([at for which, at in places if which == stream]))
+                for stream in {stream for stream, _ in places}
+            }
+            for number, (stream, _) in zip(numbers[first:], places, strict=False):
+                yield number, stream, next(rows[stream])
 
     def _evaluation_row(self, index: int) -> Batch | None:
         stream, at = _place(self._starts, index)
         example = self._streams[stream].records.get(at)
         if example is None:
             return None
-        row = self._row([example], stream, self.config.text_length, None)
+        row = self._blank(self.config.text_length)
+        self._write(row, [example], stream, None)
         row.pop("members", None)
         return row
 
-    def _row(
-        self, examples: Sequence[Example], stream: int, length: int, rng: np.random.Generator | None
-    ) -> Batch:
-        row = lay_out(self.tokenizer, [example.sample for example in examples], length)
-        row |= self._media.empty()
-        pictures = [picture for example in examples for picture in example.pictures]
-        self._media.fill(row, pictures, rng)
-        numbers = [self._starts[stream] + example.number for example in examples]
-        row["index"] = np.int32(numbers[0] if numbers else -1)
+    def _blank(self, length: int, *shape: int) -> Batch:
+        """Rows without any record, of `length` tokens."""
+        rows = blank(self.tokenizer, *shape, length) | self._media.blank(*shape)
+        rows["index"] = np.full(shape, -1, np.int32)
         if self.config.pack:
-            row["members"] = np.full(self._most, -1, np.int32)
+            rows["members"] = np.full((*shape, self._most), -1, np.int32)
+        return rows
+
+    def _write(
+        self, row: Batch, examples: Sequence[Example], stream: int, rng: np.random.Generator | None
+    ) -> None:
+        """Writes examples of a stream into a blank row."""
+        write_row(row, [example.sample for example in examples])
+        self._media.fill(row, [picture for example in examples for picture in example.pictures], rng)
+        numbers = [self._starts[stream] + example.number for example in examples]
+        row["index"][...] = numbers[0]
+        if "members" in row:
             row["members"][: len(numbers)] = numbers
-        return row
 
     def _padded(self, rows: Sequence[Batch], batch_size: int) -> Batch:
-        empty = self._row([], 0, self.config.text_length, None)
-        empty.pop("members", None)
+        empty = self._blank(self.config.text_length)
         rows = [*rows, *[empty] * (batch_size - len(rows))]
-        return {name: np.stack([row[name] for row in rows]) for name in empty}
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
     def _read_options(self, *, ahead: int) -> grain.ReadOptions:
         return grain.ReadOptions(num_threads=self.config.threads, prefetch_buffer_size=ahead)
@@ -249,14 +273,26 @@ def train_tokenizer(config: DataConfig) -> Tokenizer:
     return Tokenizer.train(filter(None, texts), config.vocabulary_size)
 
 
-def _walk(length: int, seed: int, number: int) -> grain.MapDataset:
-    """The order of one of several that are drawn from."""
-    return _shuffled(max(length, 1), walk_seed(seed, number))
+def _walks(lengths: Iterable[int], seed: int) -> list[Callable[[int], int]]:
+    """The order of each of several that are drawn from."""
+    return [_shuffled(length, derived_seed(seed, number)) for number, length in enumerate(lengths)]
 
 
-def _shuffled(length: int, seed: int) -> grain.MapDataset:
-    """0 .. length - 1, shuffled anew every epoch, endlessly."""
-    return grain.MapDataset.range(length).seed(seed).shuffle().repeat(ENDLESS // length)
+def _shuffled(length: int, seed: int) -> Callable[[int], int]:
+    """Draws 0 .. length - 1, shuffled anew every epoch, endlessly, each draw by itself."""
+
+    @functools.lru_cache(maxsize=2)
+    def permutation(epoch: int) -> Callable[[int], int]:
+        key = derived_seed(seed, epoch)
+        if length <= CYCLE:  # Grain looks for one of `length` numbers among so many
+            return np.random.default_rng(key).permutation(length).item
+        return lambda at: grain.experimental.index_shuffle(at, max_index=length - 1, seed=key, rounds=4)
+
+    def draw(number: int) -> int:
+        epoch, at = divmod(number, length)
+        return permutation(epoch)(at)
+
+    return draw
 
 
 def _starts(lengths) -> list[int]:

@@ -6,6 +6,8 @@ import bisect
 import dataclasses
 import functools
 import hashlib
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,7 +65,8 @@ class Stream:
         self._layouts = _layouts(config, tokenizer, media)
         self.records: Records[Example] = Records(
             source,
-            self._decode,
+            self._laid_out,
+            self._example,
             name=name,
             max_bad_share=config.max_bad_share,
             cache=(config.cache_megabytes << 20) // (media.bytes * max(config.images, 1)),
@@ -121,17 +124,27 @@ class Stream:
         """Rows."""
         return self.starts[-1]
 
-    def row(self, number: int) -> tuple[list[Example], int]:
-        """The examples of a row, and its length.
+    def rows(self, numbers: Sequence[int]) -> list[tuple[list[Example], int]]:
+        """The examples of each row, and its length.
 
         Where none of them is usable, those of the next row (of the same bucket, cyclically) that has any.
         """
-        bucket = bisect.bisect_right(self.starts, number) - 1
+        members = [self._members(number) for number in numbers]
+        examples = iter(self.records.get_many(list(itertools.chain.from_iterable(members))))
+        rows = []
+        for number, some in zip(numbers, members, strict=True):
+            good = [example for example in itertools.islice(examples, len(some)) if example is not None]
+            bucket = bisect.bisect_right(self.starts, number) - 1
+            length = (*self._config.buckets, self._config.text_length)[bucket]
+            rows.append((good or self._good_after(number, bucket), length))
+        return rows
+
+    def _good_after(self, number: int, bucket: int) -> list[Example]:
         first, count = self.starts[bucket], self.starts[bucket + 1] - self.starts[bucket]
-        for more in range(count):
-            members = map(self.records.get, self._members(first + (number - first + more) % count))
-            if good := [member for member in members if member is not None]:
-                return good, (*self._config.buckets, self._config.text_length)[bucket]
+        for more in range(1, count):
+            examples = self.records.get_many(self._members(first + (number - first + more) % count))
+            if good := [example for example in examples if example is not None]:
+                return good
         raise UserError(f"{self.name} has no usable record: see the log for what is wrong with each.")
 
     def _members(self, row: int) -> list[int]:
@@ -139,13 +152,17 @@ class Stream:
             return self.packed[row].tolist()
         return [int(self._order[row]) if self._config.buckets else row]
 
-    def _decode(self, number: int, data: bytes) -> Example:
+    def _laid_out(self, number: int, data: bytes) -> tuple[str, Sample]:
+        """(id, sample) of a record."""
         record = decode(data)
-        sample = self._layout(record)
+        return record.id, self._layout(record)
+
+    def _example(self, number: int, laid_out: tuple[str, Sample]) -> Example:
+        id, sample = laid_out
         try:
             pictures = tuple(self._media.decode(picture) for picture in sample.pictures)
         except BadRecord as bad:
-            bad.id = record.id
+            bad.id = id
             raise
         return Example(sample=sample, pictures=pictures, number=number)
 

@@ -118,10 +118,7 @@ def _check_length(count: int, length: int) -> None:
 
 
 def _said(tokenizer: Tokenizer, ids: np.ndarray) -> np.ndarray:
-    # In some vocabularies padding and the end of a text are one token: only the latter is in an example.
-    roles = tokenizer.roles
-    silent = {id for role, id in roles.items() if role != "<eos>" and id != roles.get("<eos>")}
-    return np.array([id not in silent for id in ids.tolist()], bool)
+    return np.array([id not in tokenizer.silent for id in ids.tolist()], bool)
 
 
 def _laid_out(tokenizer: Tokenizer, ids: list[int], length: int) -> dict[str, np.ndarray]:

@@ -128,6 +128,12 @@ class Tokenizer:
         """One more than the largest id."""
         return 1 + max(self._special.get_vocab().values(), default=-1)
 
+    @functools.cached_property
+    def silent(self) -> frozenset[int]:
+        """The special tokens that no text says: all but <eos>, also where padding is the same token."""
+        end = self.roles.get("<eos>")
+        return frozenset(id for id in self.roles.values() if id != end)
+
     def id(self, role: str) -> int:
         """The id of the special token with this role.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import threading
 from collections.abc import Callable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from absl import logging
 
@@ -125,14 +125,14 @@ class Records(Generic[T]):
     def __init__(
         self,
         source: Source,
-        decode: Callable[[int, bytes], T],
-        *,
+        *stages: Callable[[int, Any], Any],
         name: str,
         max_bad_share: float,
         cache: int = 0,
     ):
-        """`decode(i, bytes)` raises `BadRecord`; the first `cache` distinct records read are kept decoded."""
-        self._source, self._decode, self._name = source, decode, name
+        """The stages make a record of its bytes, each as `stage(i, what the last one gave)`, and may raise
+        `BadRecord`; the first `cache` distinct records read are kept decoded."""
+        self._source, self._stages, self._name = source, stages, name
         self._max_bad_share, self._capacity = max_bad_share, cache
         self._cache: dict[int, T] = {}
         self._bad: dict[int, BadRecord] = {}
@@ -150,20 +150,31 @@ class Records(Generic[T]):
 
     def get(self, index: int) -> T | None:
         """Record `index` itself, or None if it is bad."""
-        if index in self._cache:
-            return self._cache[index]
-        if index in self._bad:
-            self._stop_above_share()  # whichever thread met it first, none goes on
-            return None
-        try:
-            record = self._decode(index, self._source[index])
-        except BadRecord as bad:
-            bad.id = bad.id or f"number {index}"
-            self._note(index, bad)
-            return None
-        if len(self._cache) < self._capacity:
-            self._cache[index] = record
-        return record
+        return self.get_many([index])[0]
+
+    def get_many(self, indices: Sequence[int]) -> list[T | None]:
+        """`get` of each; all go through one stage before any goes through the next, so that the memory a
+        stage works in stays near the processor (tokenizing is six times slower right after a JPEG)."""
+        if any(index in self._bad for index in indices):
+            self._stop_above_share()  # whichever thread met them first, none goes on
+        values = dict.fromkeys(
+            index for index in indices if index not in self._cache and index not in self._bad
+        )
+        for stage in (self._read, *self._stages):
+            for index, value in list(values.items()):
+                try:
+                    values[index] = stage(index, value)
+                except BadRecord as bad:
+                    bad.id = bad.id or f"number {index}"
+                    self._note(index, bad)
+                    del values[index]
+        for index, value in values.items():
+            if len(self._cache) < self._capacity:
+                self._cache[index] = value
+        return [values[index] if index in values else self._cache.get(index) for index in indices]
+
+    def _read(self, index: int, _: None) -> bytes:
+        return self._source[index]
 
     @property
     def problems(self) -> list[BadRecord]:
