@@ -2,8 +2,11 @@
 
     mmjax train --config dit:openmoji --workdir runs/dit
 
-The world has no classes, so every drawing is one of its own: `model.label` is the number of its record. With
-classes in the data, name their key of the batch instead and set `model.denoiser.classes`.
+The world has no classes, so every drawing is one of its own: `model.label` is the number of its record. Where
+there are classes, as in folders of them, take these and say how many there are:
+
+    mmjax train --config dit --config.data.source=imagenet:PATH --config.data.facts='("label",)' \
+        --config.model.label=label --config.model.denoiser.classes=1000 --workdir runs/dit
 
 Variants:
   tiny      seconds on a laptop; for tests

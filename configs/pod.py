@@ -7,7 +7,7 @@ Variants, each for the slice that it is laid out for:
   clip_l14      CLIP ViT-L/14 at 32,768 pairs, v5e:16x16 (default)
   siglip_so400m SigLIP So400m/14 at 32,768 pairs, v5e:16x16
   flamingo_9b   Flamingo-9B's language side on the CLIP ViT-L/14 that OpenFlamingo-9B has, v5p:4x4x4
-  dit_xl2       DiT-XL/2 on latents of 256 px, made beforehand, v6e:4x4
+  dit_xl2       DiT-XL/2 on the latents of 256 px, which the frozen autoencoder makes as it goes, v6e:4x4
   tiny          a CLIP of two layers, v5e:2x2; for tests
   language_7b   a decoder of Llama 2's 7B shape at 8,192 tokens, split along them too, v5e:16x16
 
@@ -78,8 +78,8 @@ def flamingo_9b() -> dict:
 
 
 def dit_xl2() -> dict:
-    system = dataclasses.replace(sizes.load("dit", "XL/2"), label="label")
-    data = dict(images=0)
+    system = dataclasses.replace(sizes.load("dit", "XL/2"), autoencoder=sizes.load("kl_autoencoder", "f8"))
+    data = dict(image_size=256, image_resize="center_crop", facts=("label",))
     return _config(
         system, batch_size=256, data=data, mesh=dict(data=1, fsdp=16), ema=0.9999, learning_rate=1e-4
     )

@@ -41,6 +41,8 @@ class DataConfig:
       buckets: ascending lengths; a batch is as long as the shortest that holds its documents.
       index_directory: where the lengths that `pack` and `buckets` need are kept; "" for nowhere.
       vocabulary_size: largest vocabulary of a tokenizer trained on the texts.
+      facts: whole numbers among the `facts` of a record that stand in the batch by their names, such as
+        ("label",) for the classes of a folder.
       augment: None for none. Training only.
       threads: each prepares whole batches ahead; 0 reads when asked.
       max_bad_share: a run stops when more of a split than this share is bad.
@@ -67,6 +69,7 @@ class DataConfig:
     buckets: tuple[int, ...] = ()
     index_directory: str = "~/.cache/mmjax"
     vocabulary_size: int = 4096
+    facts: tuple[str, ...] = ()
     augment: Augmentation | None = dataclasses.field(default_factory=Augmentation)
     threads: int = 2
     max_bad_share: float = 0.01
@@ -96,6 +99,10 @@ class DataConfig:
             raise UserError("data.patches and data.tiles are two ways to cut a picture: set one to None.")
         if self.tiles is not None and self.augment is not None:
             raise UserError("data.augment cannot be had with data.tiles: set it to None.")
+        if self.facts and self.pack:
+            raise UserError(
+                "data.facts are of a record and data.pack puts several in a row: set one of them."
+            )
         if self.buckets and (self.pack or self.mixture):
             raise UserError("data.buckets needs a single source and no packing: use data.pack instead.")
         if self.buckets and [*sorted(set(self.buckets))] != [*self.buckets[:-1], self.text_length]:

@@ -42,6 +42,7 @@ class Pipeline:
 
     A batch is a flat dict: tokens, targets, segment, block_start, positions i32[B, L];
     image u8[B, M, H, W, 3]; image_valid bool[B, M]; index i32[B], the number of the row's (first) record;
+    i32[B] of each name in `data.facts`, -1 in an empty row;
     with `data.pack` also members i32[B, K], the numbers of all its records, -1 where there are no more.
     `data.patches` and `data.tiles` have arrays of their own in place of image, see `media`.
 
@@ -241,7 +242,8 @@ class Pipeline:
     def _blank(self, length: int, *shape: int) -> Batch:
         """Rows without any record, of `length` tokens."""
         rows = blank(self.tokenizer, *shape, length) | self._media.blank(*shape)
-        rows["index"] = np.full(shape, -1, np.int32)
+        for name in ("index", *self.config.facts):
+            rows[name] = np.full(shape, -1, np.int32)
         if self.config.pack:
             rows["members"] = np.full((*shape, self._most), -1, np.int32)
         return rows
@@ -254,6 +256,8 @@ class Pipeline:
         self._media.fill(row, [picture for example in examples for picture in example.pictures], rng)
         numbers = [self._starts[stream] + example.number for example in examples]
         row["index"][...] = numbers[0]
+        for name, value in zip(self.config.facts, examples[0].facts, strict=True):
+            row[name][...] = value
         if "members" in row:
             row["members"][: len(numbers)] = numbers
 

@@ -30,10 +30,12 @@ Media = Squares | Patches | TiledPictures | NoPictures
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
-    """A record ready to be put into a row: its sample, its decoded pictures, its number in its stream."""
+    """A record ready to be put into a row: its sample, its decoded pictures, the facts that the
+    config names, its number in its stream."""
 
     sample: Sample
     pictures: tuple[Any, ...]
+    facts: tuple[int, ...]
     number: int
 
 
@@ -152,19 +154,20 @@ class Stream:
             return self.packed[row].tolist()
         return [int(self._order[row]) if self._config.buckets else row]
 
-    def _laid_out(self, number: int, data: bytes) -> tuple[str, Sample]:
-        """(id, sample) of a record."""
+    def _laid_out(self, number: int, data: bytes) -> tuple[str, Sample, tuple[int, ...]]:
+        """(id, sample, facts) of a record."""
         record = decode(data)
-        return record.id, self._layout(record)
+        facts = tuple(_whole_number(record, name) for name in self._config.facts)
+        return record.id, self._layout(record), facts
 
-    def _example(self, number: int, laid_out: tuple[str, Sample]) -> Example:
-        id, sample = laid_out
+    def _example(self, number: int, laid_out: tuple[str, Sample, tuple[int, ...]]) -> Example:
+        id, sample, facts = laid_out
         try:
             pictures = tuple(self._media.decode(picture) for picture in sample.pictures)
         except BadRecord as bad:
             bad.id = id
             raise
-        return Example(sample=sample, pictures=pictures, number=number)
+        return Example(sample=sample, pictures=pictures, facts=facts, number=number)
 
     def _layout(self, record: AnyRecord) -> Sample:
         sample, most = self._layouts(record), self._config.images
@@ -179,6 +182,14 @@ class Stream:
         tokenizer = hashlib.sha256(self._tokenizer.to_json().encode()).hexdigest()
         layouts = (config.template, chat_template(config.chat), config.document, config.text_length)
         return repr((layouts, config.images, config.tiles, config.slots_per_image, tokenizer))
+
+
+def _whole_number(record: AnyRecord, fact: str) -> int:
+    value = record.facts.get(fact)
+    if not isinstance(value, int) or not -(2**31) <= value < 2**31:
+        message = f"its fact {fact!r} is {value!r}: a whole number was expected"
+        raise BadRecord(record.id, f"missing {fact}", message)
+    return value
 
 
 def _layouts(config: DataConfig, tokenizer: Tokenizer, media: Media) -> Layouts:

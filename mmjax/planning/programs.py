@@ -48,27 +48,15 @@ class Program:
     rows: int
 
 
-def batch_shapes(
-    config: DataConfig, batch_size: int, *, latent: tuple[int, ...] | None = None
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch of the contract, from the config alone: no data set need be there.
-
-    latent: (H, W, C) of latents that stand in the batch beside the pictures; None for none.
-    """
+def batch_shapes(config: DataConfig, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch of the contract, from the config alone: no data set need be there."""
     row = {name: np.zeros(config.text_length, np.int32) for name in TEXT}
-    row |= media_of(config, _UNTRAINED).empty()
-    row |= {"index": np.int32(0), "label": np.int32(0)}
-    row |= {} if latent is None else {"latent": np.zeros(latent, np.float32)}
+    row |= media_of(config, _UNTRAINED).blank()
+    row |= {name: np.int32(0) for name in ("index", *config.facts)}
     return {
         name: jax.ShapeDtypeStruct((batch_size, *leaf.shape), jnp.dtype(leaf.dtype))
         for name, leaf in row.items()
     }
-
-
-def batch_of(experiment: Experiment, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch that the experiment's system reads."""
-    latent = getattr(experiment.system, "latent_shape", None)
-    return batch_shapes(experiment.data, batch_size, latent=latent)
 
 
 def training(experiment: Experiment, devices: Sequence[jax.Device]) -> Program:
@@ -85,7 +73,7 @@ def training(experiment: Experiment, devices: Sequence[jax.Device]) -> Program:
         sharding=experiment.sharding,
         devices=devices,
     )
-    shapes = batch_of(experiment, config.batch_size)
+    shapes = batch_shapes(experiment.data, config.batch_size)
     batch = _placed(shapes, trainer.mesh)
     target = trainer.target
     return Program(
@@ -109,7 +97,7 @@ def generation(
     """Prefill of `data.text_length` tokens, and the loop that decodes `length` more."""
     system = experiment.system
     method = _ability(system, ("generate", "caption"), "--generate")
-    shapes = batch_of(experiment, batch_size)
+    shapes = batch_shapes(experiment.data, batch_size)
     names = ("tokens", "segment") if method == "generate" else ("image", "image_valid", "tokens", "segment")
 
     def run(params: Any, batch: Any, key: jax.Array) -> jax.Array:
@@ -125,7 +113,7 @@ def sampling(
     """A whole draw of the diffusion sampler, decoder included."""
     system = experiment.system
     method = _ability(system, ("draw_class", "draw"), "--sample")
-    shapes = batch_of(experiment, batch_size)
+    shapes = batch_shapes(experiment.data, batch_size)
     names = ("label",) if method == "draw_class" else ("tokens", "segment")
 
     def run(params: Any, batch: Any, key: jax.Array) -> jax.Array:

@@ -205,7 +205,7 @@ def _kept_per_row(experiment: Experiment, remat: str | None) -> float:
     trainable, frozen = optimizers.split(nn.meta.unbox(boxed), treatments)
 
     def residuals(rows: int) -> int:
-        batch = programs.batch_of(experiment, rows)
+        batch = programs.batch_shapes(experiment.data, rows)
 
         def keep(trainable: Any, frozen: Any, batch: Any, key: jax.Array) -> Any:
             def loss(trainable: Any) -> Any:

@@ -69,12 +69,6 @@ class DiT(System):
         c = self.denoiser
         return Denoiser(dataclasses.replace(c, outputs=self.process.outputs(c.channels)))
 
-    @property
-    def latent_shape(self) -> tuple[int, ...] | None:
-        """(H, W, C) of the latents that the batch must hold; None where it holds pictures."""
-        ready = self.autoencoder is None and self.denoiser.channels != 3
-        return self.denoiser.shape if ready else None
-
     def init(self, key):
         keys, x = jax.random.split(key), jnp.zeros((1, *self.denoiser.shape))
         network = self.module.init(keys[0], x, jnp.zeros(1), jnp.zeros(1, int), None, jnp.zeros(1, bool))
@@ -92,7 +86,10 @@ class DiT(System):
         The batch holds the classes and `image` uint8 or float[B, M, H, W, C], or `latent` float[B, H, W, C].
         """
         if self.label not in batch:
-            raise UserError(f"the batch has no {self.label!r}: set model.label to one of {sorted(batch)}.")
+            raise UserError(
+                f"the batch has no {self.label!r}: name that fact of the records in data.facts, or set "
+                f"model.label to one of {sorted(batch)}."
+            )
         label = batch[self.label]
         corrupt_key, drop_key, latent_key = jax.random.split(key, 3)
         corrupted = self.process.corrupt(corrupt_key, self._clean(params, batch, latent_key))

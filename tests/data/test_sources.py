@@ -1,10 +1,12 @@
 """Every kind of source behind `open_dataset`: the right records, by random access, from any thread."""
 
+import dataclasses
 import json
 import os
 import tarfile
 import threading
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet as pq
@@ -289,3 +291,22 @@ def test_tfds(tmp_path):
     assert {record.image: record.caption for record in every} == {noise(i): f"thing {i}" for i in range(8)}
     with pytest.raises(UserError, match="tfds:nothing cannot be opened"):
         open_dataset("tfds:nothing")
+
+
+def test_the_classes_of_folders_stand_in_the_batch(tmp_path):
+    for place in ("train/cat", "train/dog", "train/emu"):
+        pictures(tmp_path / place, 3)
+    config = DataConfig(source=str(tmp_path), image_size=16, vocabulary_size=300, facts=("label",))
+    pipeline = Pipeline(config, train_tokenizer(config))
+    (batch,) = pipeline.evaluate(10)
+    assert batch["label"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, -1] and batch["label"].dtype == np.int32
+    batches = pipeline.train(9, seed=0)
+    batch = next(batches)
+    batches.close()
+    np.testing.assert_array_equal(batch["label"], batch["index"] // 3)
+
+    missing = dataclasses.replace(config, facts=("age",), max_bad_share=1.0)
+    pipeline = Pipeline(missing, pipeline.tokenizer)
+    assert list(pipeline.evaluate(10)) == [] and pipeline.problem_counts() == {"missing age": 9}
+    with pytest.raises(UserError, match=r"data\.pack puts several in a row"):
+        dataclasses.replace(config, pack=True)

@@ -31,7 +31,7 @@ def test_a_batch_from_the_config_alone_is_that_of_the_pipeline(tiny_world):
     data = configs.experiment(config).data
     real = Pipeline(data, train_tokenizer(data)).example_batch(6)
     told = programs.batch_shapes(data, 6)
-    assert {name: (told[name].shape, told[name].dtype) for name in real} == {
+    assert {name: (array.shape, array.dtype) for name, array in told.items()} == {
         name: (array.shape, array.dtype) for name, array in real.items()
     }
 
