@@ -35,7 +35,7 @@ TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
     "quickstart": dict(steps=440, batch_size=64, log_every=20),
     "openmoji": dict(steps=1200, batch_size=64, log_every=20),
-    "scenes": dict(steps=3000, batch_size=16, log_every=25),
+    "scenes": dict(steps=6000, batch_size=16, log_every=25),
 }
 CAPTIONING = (
     dict(text_length=20, template="<bos><image>{caption}<eos>"),

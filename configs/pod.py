@@ -12,7 +12,7 @@ Variants, each for the slice that it is laid out for:
   language_7b   a decoder of Llama 2's 7B shape at 8,192 tokens, split along them too, v5e:16x16
 
 What is frozen comes from a checkpoint that `mmjax convert` made, as in
-`--config.training.initialize='("autoencoder=CONVERTED",)'`; the classes of dit_xl2 are the `label` of its records.
+`--config.training.initialize='("autoencoder=CONVERTED",)'`. The classes of dit_xl2 are its records' `label`.
 
 Parameters and optimizer state are float32 and split over all chips; products are bfloat16; every stack is
 scanned and recomputed in the backward pass, but for what attention reads in language_7b, for which there is

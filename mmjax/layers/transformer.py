@@ -39,6 +39,7 @@ ACTIVATIONS = {
 
 # What the backward pass finds in memory besides the input of each block. In widths per token, attention read
 # by a kernel: full 0, attention 4, dots 9, dots_attention 10; offload keeps the inputs on the host as well.
+# Without a kernel it is computed again together with its weights, and keeping it would save nothing.
 _policies = jax.checkpoint_policies
 _READS = ("queries_keys_values", "attention")
 REMAT_POLICIES = {

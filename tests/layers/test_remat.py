@@ -36,17 +36,29 @@ def test_every_policy_gives_the_same_gradient(policy, plain):
     chex.assert_trees_all_close(gradients(policy), plain, rtol=1e-5, atol=1e-5)
 
 
-def test_policies_keep_what_they_say(capsys):
-    block = Block(CONFIG)
+def kept(capsys, attention):
+    """How many arrays each policy keeps of a block."""
+    block = Block(dataclasses.replace(CONFIG, attention=attention))
     params = parameters(block, X, None, INPUTS)
-    kept = {}
+    counts = {}
     for name, policy in REMAT_POLICIES.items():
         run = jax.checkpoint(
             lambda params, x: block.apply({"params": params}, x, None, INPUTS)[0].sum(), policy=policy
         )
         print_saved_residuals(run, params, X)
         lines = capsys.readouterr().out.splitlines()
-        kept[name] = sum("argument" not in line and "constant" not in line for line in lines)
-    assert kept["full"] == 0
-    assert kept["attention"] == 4  # queries, keys, values and what is read
-    assert kept["dots_attention"] == kept["dots"] + 1
+        counts[name] = sum("argument" not in line and "constant" not in line for line in lines)
+    return counts
+
+
+def test_policies_keep_what_they_say(capsys):
+    counts = kept(capsys, "xla")
+    assert counts["full"] == 0
+    assert counts["attention"] == 3  # queries, keys and values
+    assert counts["dots_attention"] == counts["dots"]
+
+
+def test_what_a_kernel_read_is_kept_with_its_logsumexp(capsys):
+    counts = kept(capsys, "splash")
+    assert counts["attention"] == 3 + 2
+    assert counts["dots_attention"] == counts["dots"] + 2
