@@ -17,8 +17,9 @@ Variants:
   tiny, quickstart, openmoji: on the CLIP of the same variant; openmoji trains the longest (default).
   scenes: six questions and answers about each picture. A patch is as large as one of the nine places, and the
     language model reads all of them: a resampler that starts from nothing pools them first, and then takes
-    far longer to tell places apart. Small batches make many updates. These 3,000 teach existence (0.87, text
-    alone 0.47), counting (0.72, 0.32), naming and category (0.33, 0.05); position and relation come later.
+    far longer to tell places apart. Small batches make many updates. These 6,000 teach existence (0.99, text
+    alone 0.47), counting (0.81, 0.32), naming and category (0.66, 0.05) and position (0.40, 0.07); size and
+    relation hardly.
 """
 
 from ml_collections import ConfigDict
