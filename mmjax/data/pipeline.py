@@ -52,7 +52,8 @@ class Pipeline:
       dataset: the data set of the first source.
 
     Raises:
-      UserError: no such data or split, an empty split, packed pictures without an <image> in the template.
+      UserError: no such data or split, an empty split, packed pictures without an <image> in the template,
+        a fact with the name of another array.
     """
 
     def __init__(self, config: DataConfig, tokenizer: Tokenizer, *, split: str | None = None):
@@ -61,6 +62,8 @@ class Pipeline:
         self.split = split or config.split
         self.template = Template(config.template)
         self._media = media_of(config, tokenizer)
+        if taken := set(config.facts) & {"index", *blank(tokenizer, 0), *self._media.blank(0)}:
+            raise UserError(f"data.facts has {min(taken)!r}, which a batch already holds: rename that fact.")
         if config.pack and config.images and not self.template.images:
             raise UserError(
                 f"data.template {config.template!r} has no <image> to tell whose picture is whose in a "
@@ -221,12 +224,13 @@ class Pipeline:
     def _training_rows(self, draw: Callable[[int], int], numbers: range) -> Iterator:
         """(number of the run, stream, what `Stream.rows` gives) of each row."""
         for first in range(0, len(numbers), TOGETHER):
-            places = [_place(self._rows, draw(number)) for number in numbers[first : first + TOGETHER]]
+            some = numbers[first : first + TOGETHER]
+            places = [_place(self._rows, draw(number)) for number in some]
             rows = {
                 stream: iter(self._streams[stream].rows([at for which, at in places if which == stream]))
                 for stream in {stream for stream, _ in places}
             }
-            for number, (stream, _) in zip(numbers[first:], places, strict=False):
+            for number, (stream, _) in zip(some, places, strict=True):
                 yield number, stream, next(rows[stream])
 
     def _evaluation_row(self, index: int) -> Batch | None:

@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 
 from mmjax import flops
 from mmjax.config import Experiment, replaced
+from mmjax.data.layouts import blank
 from mmjax.data.pipeline import DataConfig
 from mmjax.data.streams import media_of
 from mmjax.errors import UserError
@@ -25,8 +26,8 @@ from mmjax.systems.system import System
 from mmjax.training import optimizers
 from mmjax.training.trainer import Trainer
 
-_UNTRAINED = types.SimpleNamespace(id=lambda token: 0)  # ids are values, and only shapes are asked for
-TEXT = ("tokens", "targets", "segment", "block_start", "positions")
+# Ids are values, and only shapes are asked for.
+_UNTRAINED = types.SimpleNamespace(id=lambda token: 0, roles={})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,8 +51,7 @@ class Program:
 
 def batch_shapes(config: DataConfig, batch_size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of a batch of the contract, from the config alone: no data set need be there."""
-    row = {name: np.zeros(config.text_length, np.int32) for name in TEXT}
-    row |= media_of(config, _UNTRAINED).blank()
+    row = blank(_UNTRAINED, config.text_length) | media_of(config, _UNTRAINED).blank()
     row |= {name: np.int32(0) for name in ("index", *config.facts)}
     return {
         name: jax.ShapeDtypeStruct((batch_size, *leaf.shape), jnp.dtype(leaf.dtype))
@@ -114,7 +114,7 @@ def sampling(
     system = experiment.system
     method = _ability(system, ("draw_class", "draw"), "--sample")
     shapes = batch_shapes(experiment.data, batch_size)
-    names = ("label",) if method == "draw_class" else ("tokens", "segment")
+    names = (system.label,) if method == "draw_class" else ("tokens", "segment")
 
     def run(params: Any, batch: Any, key: jax.Array) -> jax.Array:
         draw = getattr(system, method)

@@ -308,5 +308,7 @@ def test_the_classes_of_folders_stand_in_the_batch(tmp_path):
     missing = dataclasses.replace(config, facts=("age",), max_bad_share=1.0)
     pipeline = Pipeline(missing, pipeline.tokenizer)
     assert list(pipeline.evaluate(10)) == [] and pipeline.problem_counts() == {"missing age": 9}
+    with pytest.raises(UserError, match="'tokens', which a batch already holds"):
+        Pipeline(dataclasses.replace(config, facts=("tokens",)), pipeline.tokenizer)
     with pytest.raises(UserError, match=r"data\.pack puts several in a row"):
         dataclasses.replace(config, pack=True)

@@ -36,6 +36,12 @@ def test_a_batch_from_the_config_alone_is_that_of_the_pipeline(tiny_world):
     }
 
 
+def test_a_sampler_is_planned_for_whatever_holds_the_classes():
+    experiment = configs.experiment(configs.load("dit:tiny"))
+    program = programs.sampling(experiment, jax.devices()[:1], batch_size=2, steps=1)
+    assert experiment.system.label == "index" and program.lower() is not None
+
+
 def flops(experiment, system):
     boxed = abstract_params(system)
     treatments = optimizers.treat(system.treatments(), boxed)

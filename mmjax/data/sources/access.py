@@ -111,9 +111,7 @@ def _joined(record: AnyRecord) -> str:
 class Records(Generic[T]):
     """Decoded records of a source, where a bad one never stops a run unseen nor slips through.
 
-    `records[i]` is the decoded record i or, where that one is bad, the next good one after it (cyclically):
-    a rule without state, so that every process and every resumed run sees the same data. Each bad record
-    is logged once.
+    A bad record is None, however often it is read, in every process and every resumed run, and is logged once.
 
     Attributes:
       problems: the bad records met so far, in record order.
@@ -141,20 +139,13 @@ class Records(Generic[T]):
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, index: int) -> T:
-        for candidate in range(index, index + len(self)):
-            record = self.get(candidate % len(self))
-            if record is not None:
-                return record
-        raise UserError(f"{self._name} has no usable record: see the log for what is wrong with each.")
-
     def get(self, index: int) -> T | None:
         """Record `index` itself, or None if it is bad."""
         return self.get_many([index])[0]
 
     def get_many(self, indices: Sequence[int]) -> list[T | None]:
         """`get` of each; all go through one stage before any goes through the next, so that the memory a
-        stage works in stays near the processor (tokenizing is six times slower right after a JPEG)."""
+        stage works in stays near the processor (tokenizing is several times slower right after a JPEG)."""
         if any(index in self._bad for index in indices):
             self._stop_above_share()  # whichever thread met them first, none goes on
         values = dict.fromkeys(
