@@ -111,7 +111,7 @@ def _joined(record: AnyRecord) -> str:
 class Records(Generic[T]):
     """Decoded records of a source, where a bad one never stops a run unseen nor slips through.
 
-    A bad record is None, however often it is read, in every process and every resumed run, and is logged once.
+    A bad record is None however often it is read, in every process and every resumed run; it is logged once.
 
     Attributes:
       problems: the bad records met so far, in record order.
