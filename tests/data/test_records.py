@@ -3,7 +3,7 @@ import pytest
 from pictures import RawRecord, bomb, noise, records
 
 from mmjax.data.pipeline import DataConfig, Pipeline, train_tokenizer
-from mmjax.data.records import BadRecord, Record
+from mmjax.data.records import Record
 from mmjax.data.sources import Records
 from mmjax.data.tokenizer import Tokenizer
 from mmjax.data.worlds.world import write
@@ -74,16 +74,14 @@ def test_evaluation_leaves_bad_records_out(tmp_path):
     assert stream.captions == [f"thing {i}" if i != POSITION else "" for i in range(10)]
 
 
-def test_neighbouring_bad_records_share_a_replacement_across_the_end():
-    def decode(index, data):
-        if index in (1, 2):
-            raise BadRecord("", "odd", "it is odd")
-        return index
-
-    source = Records([b""] * 3, decode, name="here", max_bad_share=1.0)
-    assert [source[i] for i in range(3)] == [0, 0, 0]
-    assert [source.get(i) for i in range(3)] == [0, None, None]
-    assert [str(bad) for bad in source.problems] == [f"record number {i}: odd: it is odd" for i in (1, 2)]
+def test_neighbouring_bad_records_share_a_replacement_across_the_end(tmp_path):
+    members = records(10)
+    members[8:] = [raw(caption=""), raw(image=b"no")]
+    stream = pipeline(write(tmp_path / "world", {"train": members}, {}).directory, max_bad_share=0.2)
+    batches = stream.train(10, seed=0)
+    assert sorted(next(batches)["index"]) == [0, 0, 0, *range(1, 8)]
+    batches.close()
+    assert [kind for _, kind, _ in stream.problems] == ["empty caption", "broken picture"]
 
 
 def test_cache_decodes_once():
@@ -94,7 +92,8 @@ def test_cache_decodes_once():
         return index
 
     source = Records([b""] * 4, decode, name="here", max_bad_share=0.0, cache=2)
-    assert [source[i] for i in (0, 1, 2, 0, 1, 2)] == [0, 1, 2, 0, 1, 2]
+    assert source.get_many([0, 1, 2]) == [0, 1, 2]
+    assert [source.get(i) for i in (2, 1, 0)] == [2, 1, 0]
     assert calls == [0, 1, 2, 2]
 
 
@@ -118,12 +117,10 @@ def test_a_run_stops_in_training_too(tmp_path, threads):
     batches.close()
 
 
-def test_nothing_usable():
-    def decode(index, data):
-        raise BadRecord("", "odd", "it is odd")
-
+def test_nothing_usable(tmp_path):
+    nothing = write(tmp_path / "world", {"train": [raw(caption="")] * 2}, {}).directory
     with pytest.raises(UserError, match="no usable record"):
-        Records([b""] * 2, decode, name="here", max_bad_share=1.0)[0]
+        next(pipeline(nothing, max_bad_share=1.0).train(2, seed=0))
 
 
 def test_the_tokenizer_is_trained_without_bad_captions(tmp_path):
