@@ -1,5 +1,6 @@
 """The program: help, dispatch, exit codes, `parameters` and `train`."""
 
+import ctypes
 import json
 import os
 import subprocess
@@ -103,6 +104,24 @@ def test_the_program_cache_is_the_users_unless_told_otherwise(monkeypatch, tmp_p
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
     cli.keep_compiled_programs()
     assert jax.config.jax_compilation_cache_dir == str(tmp_path / "mmjax" / "compiled")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="needs glibc")
+def test_memory_that_is_freed_is_not_asked_for_again():
+    code = """
+import glob, resource
+from mmjax.cli import main
+glob.glob = lambda pattern: []  # no accelerator
+main.keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b"x" * (1 << 27)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+print(after - before)
+"""
+    environment = os.environ | {"GLIBC_TUNABLES": ""}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert int(done.stdout) < 100, done.stderr  # of 32,768 pages
 
 
 TOY = """

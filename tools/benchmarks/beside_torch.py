@@ -13,10 +13,13 @@ slow a turn down.
 """
 
 import argparse
+import collections
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -24,6 +27,7 @@ import torch
 from flax import linen as nn
 
 from mmjax import flops
+from mmjax.cli.main import keep_freed_memory
 from mmjax.diffusion.process import GaussianDiffusion
 from mmjax.diffusion.samplers import DDIM
 from mmjax.language.decoder import DecoderConfig
@@ -64,7 +68,7 @@ class Side:
             torch.cuda.synchronize()
 
     def transformer(self, **fields) -> TransformerConfig:
-        """Unrolled: in a scan each layer's parameters are copied out first."""
+        """Unrolled: in a scan each layer's parameters are copied out, and what it keeps is copied in."""
         shape = dict(depth=DEPTH, width=WIDTH, heads=HEADS, unroll=DEPTH, dtype=self.dtype)
         return TransformerConfig(**shape | fields)
 
@@ -285,14 +289,31 @@ def fastest(workload: Workload, rounds: int) -> tuple[float, float]:
     return min(times[0][2:]), min(times[1][2:])
 
 
+def profile(workload: Workload, directory: Path, most: int = 6) -> list[str]:
+    """Where our side's time goes by kind of operation; the trace itself is written to the directory."""
+    with jax.profiler.trace(str(directory)):
+        workload.ours()
+    (*_, newest) = sorted(directory.rglob("*.xplane.pb"))
+    spent = collections.Counter()
+    for plane in jax.profiler.ProfileData.from_file(str(newest)).planes:
+        for line in plane.lines:
+            for event in line.events if "XLAEigen" in line.name or line.name == "XLA Ops" else ():
+                # Operations are named `kind` or `kind.number`; what holds others counts twice.
+                kind = re.fullmatch(r"([a-z][a-z_-]*)(\.\d+)*", event.name)
+                if kind and kind[1] not in ("while", "call", "conditional"):
+                    spent[kind[1]] += event.duration_ns
+    return [f"{kind} {time_ / spent.total():.0%}" for kind, time_ in spent.most_common(most)]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(WORKLOADS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--backend", choices=BACKENDS, default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--profile", help="write a profile of our side here, for TensorBoard or xprof")
+    parser.add_argument("--profile", help="write our side's profile here; its sum is printed")
     arguments = parser.parse_args()
+    keep_freed_memory()  # as the command line does; PyTorch gains by it too
     platform, device = BACKENDS[arguments.backend]
     jax.config.update("jax_platforms", platform)
     peak = peak_flops(jax.devices()[:1])
@@ -305,8 +326,7 @@ def main():
             told += f" = {workload.flops / ours / peak:.1%} MFU" if peak else ""
         print(f"{name:9} {told}   {WORKLOADS[name].__doc__.splitlines()[0]}", flush=True)
         if arguments.profile:
-            with jax.profiler.trace(f"{arguments.profile}/{name}"):
-                workload.ours()
+            print(f"{'':9} {', '.join(profile(workload, Path(arguments.profile) / name))}", flush=True)
 
 
 if __name__ == "__main__":
