@@ -57,7 +57,6 @@ def _dispatch(arguments: list[str]) -> int | None:
     command, *rest = arguments
     if command not in COMMANDS:
         raise UserError(f"unknown command {command!r}; the commands are {', '.join(COMMANDS)}")
-    keep_freed_memory()
     module = importlib.import_module(f"mmjax.cli.{command}")
     if {"--help", "-h"} & set(rest) and not getattr(module, "EXPLAINS_ITSELF", False):
         print(module.__doc__.strip())
@@ -144,7 +143,8 @@ def keep_freed_memory() -> None:
 
     The temporary memory of a training step is one block, which glibc asks of the kernel for every step, and
     writing to its pages for the first time takes a fifth of it. Only the first arena can hold such a block,
-    and the limit is read when a thread starts: to be called before XLA's do.
+    and the limit is read when a thread starts: to be called before XLA's do. Not for programs that only
+    prepare data: their threads would wait for each other.
     """
     if any(map(glob.glob, ("/dev/accel*", "/dev/vfio/[0-9]*", "/dev/nvidia[0-9]*"))):
         return

@@ -30,7 +30,7 @@ from tqdm import tqdm
 from mmjax import config as configs
 from mmjax.cli import parameters, train
 from mmjax.cli.evaluate import refuse, table, write_json
-from mmjax.cli.main import parse, require
+from mmjax.cli.main import keep_freed_memory, parse, require
 from mmjax.data.pipeline import Pipeline
 from mmjax.data.worlds import openmoji
 from mmjax.errors import UserError
@@ -101,6 +101,7 @@ def main(arguments: list[str]) -> None:
     values, positional = parse(arguments, define)
     refuse(positional)
     require(values, "workdir")
+    keep_freed_memory()
     workdir = Path(values.workdir).absolute()
     figures = run(workdir, variant="tiny" if values.tiny else "quickstart")
     print(table({name: part for name, part in figures.items() if name != "seconds"}))

@@ -34,7 +34,7 @@ from ml_collections import ConfigDict
 from mmjax import config as configs
 from mmjax.cli import evaluate as evaluators
 from mmjax.cli.evaluate import refuse
-from mmjax.cli.main import parse, require
+from mmjax.cli.main import keep_freed_memory, parse, require
 from mmjax.data.pipeline import Pipeline, train_tokenizer
 from mmjax.data.tokenizer import Tokenizer
 from mmjax.errors import UserError
@@ -67,6 +67,7 @@ def main(arguments: list[str]) -> None:
             f"--workdir={values.workdir} must be a directory: mount the bucket on every host (gcsfuse), or "
             "give a shared disk"
         )
+    keep_freed_memory()
     profile = Window.parse(values.profile) if values.profile else None
     if restarts := values["max-restarts"].value:
         sys.exit(supervise(_child(arguments), restarts, progress=lambda: _newest(values.workdir)))
