@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from mmjax.errors import UserError
-from mmjax.planning.programs import Program
+from mmjax.planning.programs import TRAINING, Program
 from mmjax.sharding.chips import GIB
 from mmjax.sharding.costs import Cost, measure
 from mmjax.sharding.roofline import Roofline, estimate
@@ -185,19 +185,21 @@ def _explained(message: str, program: Program, topology: Topology) -> Exception:
     have = capacity(topology)
     sentence = (
         f"the {program.name} needs {needed / GIB:.1f} GiB of HBM where a device of {topology.name} has "
-        f"{have / GIB:.2f}; {advice(program.arguments, program.mesh.shape, have)}"
+        f"{have / GIB:.2f}; {advice(program.name, program.arguments, program.mesh.shape, have)}"
     )
     return OutOfMemory(sentence, needed)
 
 
-def advice(arguments: Mapping[str, int], mesh: Mapping[str, int], have: float) -> str:
-    """What to change about a program that does not fit."""
+def advice(program: str, arguments: Mapping[str, int], mesh: Mapping[str, int], have: float) -> str:
+    """What to change about a program that does not fit, by its name."""
     state = sum(size for name, size in arguments.items() if name != "batch")
     if state > 0.5 * have:
         return (
             f"its state alone is {state / GIB:.1f} GiB: split parameters over more devices "
             f"(sharding.rules=fsdp, --mesh fsdp={2 * mesh['fsdp'] * max(mesh['sequence'], 1)})"
         )
+    if program != TRAINING:
+        return "take fewer rows at a time (--batch), or shorter ones (data.text_length, --length)"
     return (
         "recompute more in the backward pass (remat='full' of the model's transformers), use more "
         "microbatches (training.accumulate), or let --search find a layout that fits"

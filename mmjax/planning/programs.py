@@ -27,6 +27,7 @@ from mmjax.training import optimizers
 from mmjax.training.trainer import Trainer
 
 # Ids are values, and only shapes are asked for.
+TRAINING = "training step"
 _UNTRAINED = types.SimpleNamespace(id=lambda token: 0, roles={})
 
 
@@ -77,7 +78,7 @@ def training(experiment: Experiment, devices: Sequence[jax.Device]) -> Program:
     batch = _placed(shapes, trainer.mesh)
     target = trainer.target
     return Program(
-        name="training step",
+        name=TRAINING,
         mesh=trainer.mesh,
         lower=_lowering(trainer.step, trainer.mesh, trainer.rules, target, batch),
         arguments={

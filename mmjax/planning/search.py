@@ -6,7 +6,9 @@ likeliest are compiled, until `tries` are, and ranked by their rooflines.
 """
 
 import dataclasses
+import functools
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -104,20 +106,35 @@ def search(experiment: Experiment, topology: Topology, *, tries: int) -> list[Fo
             f"GiB of {capacity(topology) / GIB:.2f}; take more chips or fewer rows (training.batch_size)"
         )
     fitting.sort(key=lambda each: _likely_slow(each[1]))
-    found = []
-    for needed, layout in tqdm(fitting[:tries], unit="layout"):
-        tqdm.write(f"compiling {layout} (estimated {needed / GIB:.1f} GiB)")
-        try:
-            report = compile_program(programs.training(layout.of(experiment), topology.devices), topology)
-        except OutOfMemory as error:
-            tqdm.write(f"  {error}")
-            report = None
-        found.append(Found(layout=layout, estimate=needed, report=report))
+    found = _compiled(fitting[:tries], experiment, topology)
     if not any(each.fits for each in found):
         raise UserError(
             f"none of the {len(found)} likeliest layouts fits {topology.name}; try more with --tries"
         )
     return sorted(found, key=_rank)
+
+
+def _compiled(
+    candidates: Sequence[tuple[float, Layout]], experiment: Experiment, topology: Topology
+) -> list[Found]:
+    """In the order given, each told as soon as it is known; up to an interrupt, so that what was found by
+    then is still ranked."""
+    found, tell = [], functools.partial(tqdm.write, file=sys.stderr)
+    tell(_HEAD)
+    try:
+        for needed, layout in tqdm(candidates, unit="layout"):
+            program = programs.training(layout.of(experiment), topology.devices)
+            try:
+                report = compile_program(program, topology)
+            except OutOfMemory:
+                report = None
+            found.append(Found(layout=layout, estimate=needed, report=report))
+            tell(_row(found[-1]))
+    except KeyboardInterrupt:
+        tell(f"stopped after {len(found)} of {len(candidates)} layouts")
+        if not found:
+            raise
+    return found
 
 
 def layouts(experiment: Experiment, topology: Topology) -> Iterator[Layout]:
@@ -141,19 +158,22 @@ def layouts(experiment: Experiment, topology: Topology) -> Iterator[Layout]:
 
 def table(found: Sequence[Found]) -> str:
     """Ranked layouts as text."""
-    lines = [f"{'peak':>10}  {'step':>10}  {'serial':>10}  {'MFU':>6}  {'bound':<7}  layout"]
-    for each in found:
-        if each.report is None:
-            lines.append(f"{'too much':>10}  {'-':>10}  {'-':>10}  {'-':>6}  {'memory':<7}  {each.layout}")
-            continue
-        roofline, peak = each.report.roofline, each.report.memory.peak / GIB
-        mfu = roofline.mfu(roofline.step)
-        step, serial = (1e3 * seconds for seconds in (roofline.step, roofline.without_overlap))
-        lines.append(
-            f"{peak:6.2f} GiB  {step:7.1f} ms  {serial:7.1f} ms  "
-            f"{'-' if mfu is None else format(mfu, '6.1%')}  {roofline.bound:<7}  {each.layout}"
-        )
-    return "\n".join(lines)
+    return "\n".join([_HEAD, *map(_row, found)])
+
+
+_HEAD = f"{'peak':>10}  {'step':>10}  {'serial':>10}  {'MFU':>6}  {'bound':<7}  layout"
+
+
+def _row(found: Found) -> str:
+    if found.report is None:
+        return f"{'too much':>10}  {'-':>10}  {'-':>10}  {'-':>6}  {'memory':<7}  {found.layout}"
+    roofline, peak = found.report.roofline, found.report.memory.peak / GIB
+    mfu = roofline.mfu(roofline.step)
+    step, serial = (1e3 * seconds for seconds in (roofline.step, roofline.without_overlap))
+    return (
+        f"{peak:6.2f} GiB  {step:7.1f} ms  {serial:7.1f} ms  "
+        f"{'-' if mfu is None else format(mfu, '6.1%')}  {roofline.bound:<7}  {found.layout}"
+    )
 
 
 def does_not_fit(report: Report) -> str:
@@ -162,7 +182,7 @@ def does_not_fit(report: Report) -> str:
     return (
         f"the {report.program} needs {memory.peak / GIB:.2f} GiB of HBM where a device of "
         f"{report.topology.name} has {memory.capacity / GIB:.2f}; "
-        f"{advice(memory.arguments, report.mesh, memory.capacity)}"
+        f"{advice(report.program, memory.arguments, report.mesh, memory.capacity)}"
     )
 
 

@@ -82,5 +82,8 @@ def test_the_text_says_what_bounds_the_step_and_whether_it_fits(report):
 
 def test_advice_follows_from_what_takes_the_memory(report):
     assert "12.0 GiB: split parameters over more devices" in does_not_fit(report)
-    activations = advice({"parameters": GIB, "batch": 0}, report.mesh, report.memory.capacity)
+    small, capacity = {"parameters": GIB, "batch": 0}, report.memory.capacity
+    activations = advice("training step", small, report.mesh, capacity)
     assert activations.startswith("recompute more in the backward pass")
+    of_caches = advice("generate (64 tokens)", small, report.mesh, capacity)
+    assert of_caches.startswith("take fewer rows at a time (--batch)")

@@ -10,9 +10,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from mmjax import config as configs
 from mmjax.cli import compile as command
 from mmjax.errors import UserError
+from mmjax.layers.attention import attend
+from mmjax.layers.masks import SelfMask
 from mmjax.planning import programs
 from mmjax.planning.compiler import OutOfMemory, compile_program
-from mmjax.sharding import ShardingConfig
+from mmjax.sharding import ShardingConfig, activate
+from mmjax.sharding.costs import measure
 from mmjax.sharding.topology import describe, installed
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not installed(), reason="needs libtpu: mmjax[tpu]")]
@@ -64,6 +67,32 @@ def test_a_scanned_stack_costs_what_the_unrolled_one_does(topology, scanned):
     assert scanned.compiler_flops < 0.7 * unrolled.compiler_flops  # what the compiler says by itself
 
 
+@pytest.mark.parametrize("heads, head_dim", [(4, 64), (16, 72)], ids=str)
+def test_the_kernel_for_short_sequences_compiles(topology, heads, head_dim):
+    """Lengths that are no whole tiles, heads across tiles, packed documents and blocks; FLOPs are told."""
+    mesh = ShardingConfig(data=4).make_mesh(topology.devices)
+    batch, length = 8, 50
+
+    def shaped(*sizes, dtype):
+        rows = NamedSharding(mesh, PartitionSpec("data"))
+        return jax.ShapeDtypeStruct((batch, *sizes), dtype, sharding=rows)
+
+    def run(query, key, value, segment, block_start):
+        mask = SelfMask(segment=segment, block_start=block_start)
+
+        def total(*arrays):
+            return attend(*arrays, mask).astype(jnp.float32).sum()
+
+        return jax.value_and_grad(total, (0, 1, 2))(query, key, value)
+
+    x, integers = (shaped(length, heads, head_dim, dtype=jnp.bfloat16), shaped(length, dtype=jnp.int32))
+    with activate(mesh, ShardingConfig(data=4).make_rules()):
+        compiled = jax.jit(run).lower(x, x, x, integers, integers).compile()
+    products = 2 + 5  # forward and backward
+    cost = measure(compiled.as_text(), devices=4)
+    assert cost.matmul_flops == products * 2 * (batch // 4) * heads * length**2 * head_dim
+
+
 def test_decoding_is_a_prefill_and_a_loop(topology):
     config = configs.load("language:tiny")
     program = programs.generation(configs.experiment(config), topology.devices, batch_size=4, length=8)
@@ -91,7 +120,7 @@ def test_too_large_a_program_is_one_sentence_with_the_compilers_own_figure(topol
         rows=1,
     )
     with pytest.raises(
-        OutOfMemory, match=r"the sort needs .* where a device of v5e:2x2 has 15.75; recompute"
+        OutOfMemory, match=r"the sort needs .* where a device of v5e:2x2 has 15.75; take fewer rows"
     ) as caught:
         compile_program(program, topology)
     assert caught.value.needed >= 2**35

@@ -97,6 +97,25 @@ def test_search_tries_the_likeliest_first_and_ranks_what_fits(experiment, monkey
     assert len(lines) == 5 and "too much" in lines[-1]
 
 
+def test_an_interrupted_search_ranks_what_it_has(experiment, monkeypatch, capsys):
+    reports = iter([compiled(seconds=2.0, peak=1), compiled(seconds=1.0, peak=1)])
+
+    def pretend(program, topology):
+        try:
+            return next(reports)
+        except StopIteration:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(search, "_kept_per_row", lambda experiment, remat: 1e6)
+    monkeypatch.setattr(search, "compile_program", pretend)
+    found = search.search(experiment, one_chip(16 * GIB), tries=4)
+    assert [each.report.roofline.step for each in found] == [1.0, 2.0]
+    told = capsys.readouterr().err
+    assert "2000.0 ms" in told and "stopped after 2 of 4 layouts" in told
+    with pytest.raises(KeyboardInterrupt):
+        search.search(experiment, one_chip(16 * GIB), tries=4)
+
+
 def test_search_compiles_nothing_that_cannot_fit(experiment, monkeypatch):
     monkeypatch.setattr(search, "_kept_per_row", lambda experiment, remat: 1e6)
     monkeypatch.setattr(search, "compile_program", None)
