@@ -30,6 +30,7 @@ from mmjax.layers.transformer import (
     Stack,
     TransformerConfig,
     empty_cache,
+    remember,
     scan_layers,
 )
 
@@ -168,16 +169,18 @@ class Decoder(nn.Module):
     def __call__(
         self, x: jax.Array, inputs: Inputs, memory: DecoderMemory | None = None
     ) -> tuple[jax.Array, DecoderMemory | None]:
-        """Embedded tokens float[B, L, E] -> final states float[B, L, E], and the memory."""
+        """Embedded tokens float[B, L, E] -> final states float[B, L, E], and the memory with them in it."""
         c = self.config
         if c.embedding_width:
             x = self.project_in(x)
         if c.learned_positions:
             x = self.positions(x, inputs.positions)
         if c.cross_every:
-            x, memory = self._groups(x, inputs, memory)
+            x, new = self._groups(x, inputs, memory)
         else:
-            x, memory = self.stack(x, inputs, memory)
+            x, new = self.stack(x, inputs, memory)
+        if memory is not None:
+            memory = remember(memory, new, inputs.write_at)
         if c.final_norm:
             x = self.norm(x)
         return self.project_out(x) if c.embedding_width else x, memory
@@ -202,7 +205,7 @@ class Decoder(nn.Module):
 
 
 def empty_memory(config: DecoderConfig, batch: int, capacity: int) -> DecoderMemory:
-    """An empty static cache for `Decoder`; cross-attention fills in its own part at prefill."""
+    """An empty static cache for `Decoder`; what cross-attention reads is put in at prefill."""
 
     def layers(count: int) -> Memory:
         return Memory(self_attention=empty_cache(config.layers(count), batch, capacity))

@@ -1,12 +1,13 @@
 """Attention kernels that never write the logits to memory, and the choice between them.
 
     xla     any mask, any device; the logits of a layer are in memory           `attention.attend`
-    splash  TPU; masks that follow from a token's integers (`masks.SelfMask`)   Pallas, in a `shard_map`
+    splash  TPU, long sequences; masks of a token's integers (`masks.SelfMask`) Pallas, in a `shard_map`
+    short   TPU, sequences that fit on the chip whole; the same masks           `mmjax.layers.short_attention`
     cudnn   GPU; any mask, bfloat16 and float16                                 `jax.nn`
 
-The TPU kernel knows a static mask, per query one number, and segments. Blocks are contiguous and ordered, so
-the rule "my block and all earlier ones" is "all keys up to the last of my block": that is the number. Which
-tiles may be skipped is static, so only a mask known to be causal skips any.
+The kernels know a static mask, per query one number, and segments. Blocks are contiguous and ordered, so the
+rule "my block and all earlier ones" is "all keys up to the last of my block": that is the number. Which tiles
+of a long sequence may be skipped is static, so only a mask known to be causal skips any.
 
 Axes: B batch, T queries, S keys, H query heads, N key-value heads, K head dimension.
 """
@@ -20,33 +21,36 @@ import numpy as np
 from jax.experimental.pallas.ops.tpu import splash_attention as splash_library
 from jax.sharding import PartitionSpec
 
+from mmjax.layers import short_attention
 from mmjax.layers.masks import SelfMask
 from mmjax.layers.partitioning import mesh_axes, mesh_size, platform
 
 TILE = 128
 LARGEST_TILE = 512
-SHORTEST = 1024  # queries from which a TPU kernel pays for padding and for its own backward pass
-KERNELS = {"tpu": "splash", "gpu": "cudnn"}
+BACKENDS = ("xla", "splash", "short", "cudnn")
+LONG = 1024  # queries from which the splash kernel pays for padding and for its own backward pass
 SAVED = "attention"  # `checkpoint_name` of what the backward pass of a kernel needs
 
 
-def choose(wanted: str | None, query: jax.Array, mask: jax.Array | SelfMask | None) -> str:
-    """'xla', 'splash' or 'cudnn'.
+def choose(wanted: str | None, query: jax.Array, key: jax.Array, mask: jax.Array | SelfMask | None) -> str:
+    """'xla', 'splash', 'short' or 'cudnn'.
 
     Args:
-      wanted: the config's choice; None for the platform's. A mask written out has no kernel on TPU and runs
-        on XLA whatever was wanted, as do single queries.
+      wanted: the config's choice; None for the platform's. What a kernel cannot read runs on XLA whatever was
+        wanted: on TPU a mask written out, and for 'short' what does not fit; anywhere single queries.
     """
-    if query.shape[1] == 1:
-        return "xla"
-    chosen = wanted or KERNELS.get(platform(), "xla")
-    if chosen == "splash" and isinstance(mask, jax.Array | np.ndarray):
-        return "xla"
-    if wanted is None and chosen == "splash" and query.shape[1] < SHORTEST:
-        return "xla"
-    if wanted is None and chosen == "cudnn" and query.dtype not in (jnp.bfloat16, jnp.float16):
-        return "xla"
-    return chosen
+    able = {"xla"}
+    if query.shape[1] > 1:
+        able.add("cudnn")
+        if not isinstance(mask, jax.Array | np.ndarray):
+            able |= {"splash", "short"} if short_attention.fits(query, key) else {"splash"}
+    if wanted is None:
+        wanted = "xla"
+        if platform() == "gpu" and query.dtype in (jnp.bfloat16, jnp.float16):
+            wanted = "cudnn"
+        if platform() == "tpu":
+            wanted = "splash" if query.shape[1] >= LONG else "short"
+    return wanted if wanted in able else "xla"
 
 
 def cudnn(
@@ -70,8 +74,10 @@ def cudnn(
     return jnp.where(jnp.any(mask, axis=-1)[:, :, None, None], read, 0)
 
 
-def splash(query: jax.Array, key: jax.Array, value: jax.Array, mask: SelfMask | None) -> jax.Array:
-    """As `attention.attend`; on other devices than TPU the kernel is interpreted, which is slow.
+def on_tpu(
+    kernel: str, query: jax.Array, key: jax.Array, value: jax.Array, mask: SelfMask | None
+) -> jax.Array:
+    """As `attention.attend`, by 'splash' or 'short'; on other devices they are interpreted, which is slow.
 
     Over the axes of `sequence` queries stay split and keys and values are gathered.
     """
@@ -82,7 +88,7 @@ def splash(query: jax.Array, key: jax.Array, value: jax.Array, mask: SelfMask | 
     if order == "causal" and sequence:
         order = "blocks"  # a device's queries do not start at 0, and the last device could skip nothing
     of_queries, of_keys = PartitionSpec(batch, sequence), PartitionSpec(batch)
-    arrays = dict(query=query * query.shape[-1] ** -0.5, key=key, value=value)
+    arrays = dict(query=query, key=key, value=value)
     specs = dict(
         query=PartitionSpec(batch, sequence, heads),
         key=PartitionSpec(batch, None, kv_heads),
@@ -96,7 +102,8 @@ def splash(query: jax.Array, key: jax.Array, value: jax.Array, mask: SelfMask | 
         arrays, specs = arrays | dict(reach=reach), specs | dict(reach=of_queries)
 
     def local(arrays):
-        return _splash(**arrays, order=order, interpret=platform() != "tpu")
+        run = _splash if kernel == "splash" else short_attention.attend
+        return run(**arrays, order=order, interpret=platform() != "tpu")
 
     if not (batch or heads or kv_heads or sequence):
         return local(arrays)
@@ -106,7 +113,7 @@ def splash(query: jax.Array, key: jax.Array, value: jax.Array, mask: SelfMask | 
 def _splash(
     query, key, value, *, order, interpret, query_segment=None, key_segment=None, reach=None
 ) -> jax.Array:
-    """The kernel on one device's share, lengths padded to whole tiles."""
+    """One device's share, lengths padded to whole tiles."""
     (batch, length, heads, _), keys = query.shape, key.shape[1]
     rows, columns = (math.ceil(n / TILE) * TILE for n in (length, keys))
     if columns > keys and key_segment is None:
@@ -126,6 +133,7 @@ def _splash(
             kernel = type(kernel)(*infos, **kernel.kwargs)
         return kernel(query, key, value, segments and splash_library.SegmentIds(*segments))
 
+    query = query * query.shape[-1] ** -0.5
     heads_first = (_pad(x, n).swapaxes(1, 2) for x, n in ((query, rows), (key, columns), (value, columns)))
     read = jax.vmap(one_row)(*heads_first, segments, reach).swapaxes(1, 2)[:, :length]
     # The kernel lets a padded row see all padding: zero it, as a row that may see nothing.

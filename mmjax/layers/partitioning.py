@@ -49,25 +49,17 @@ class Dense(nn.Module):
             return self.init(key, (math.prod(inputs), math.prod(self.features)), dtype).reshape(shape)
 
         kernel = self.param("kernel", named(kernel_init, *self.axes), (*inputs, *self.features))
-        y = _product(x.astype(self.dtype), kernel.astype(self.dtype), self.contract)
+        # As one product of matrices. Of tensors, a TPU lays its output out head by head, to be laid out again
+        # for whatever reads it. On CPU the kernel's gradient would be a sum over several axes, for which XLA
+        # writes an operand out transposed, computing again all that it is fused from: in deep residual stacks
+        # more than half of a step. There the rows are one axis too; elsewhere each has its own sharding.
+        lead, width = x.shape[: -self.contract], math.prod(inputs)
+        rows = (math.prod(lead),) if platform() == "cpu" else lead
+        y = x.astype(self.dtype).reshape(*rows, width) @ kernel.astype(self.dtype).reshape(width, -1)
         if self.bias:
             init = named(nn.initializers.zeros, *self.axes[self.contract :])
-            y = y + self.param("bias", init, self.features).astype(self.dtype)
-        return y
-
-
-def _product(x: jax.Array, kernel: jax.Array, contract: int) -> jax.Array:
-    """The last `contract` axes of x with the first of the kernel.
-
-    On CPU as one product of two matrices. Of tensors, the kernel's gradient is a sum over several axes, for
-    which XLA's CPU backend writes an operand out transposed, computing again all that it is fused from: in
-    deep residual stacks more than half of a step.
-    """
-    if platform() != "cpu":
-        return jnp.tensordot(x, kernel, axes=contract)
-    lead, features = x.shape[: x.ndim - contract], kernel.shape[contract:]
-    size = math.prod(kernel.shape[:contract])
-    return (x.reshape(math.prod(lead), size) @ kernel.reshape(size, -1)).reshape(*lead, *features)
+            y = y + self.param("bias", init, self.features).astype(self.dtype).reshape(-1)
+        return y.reshape(*lead, *self.features)
 
 
 def dense(features: int | Sequence[int], axes: Sequence[str | None], **settings) -> Dense:

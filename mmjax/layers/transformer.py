@@ -24,6 +24,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from mmjax.errors import UserError
 from mmjax.layers.attention import Attention, KeysValues, RopeScaling
+from mmjax.layers.fused_attention import BACKENDS
 from mmjax.layers.masks import SelfMask
 from mmjax.layers.normalization import normalization
 from mmjax.layers.partitioning import constrain, dense, named, scaled_fan_in
@@ -79,8 +80,8 @@ class TransformerConfig:
       context_norm: normalise the context of cross-attention with a norm of its own.
       context_with_queries: cross-attention reads the context followed by the queries themselves (the
         Perceiver resampler of Flamingo).
-      attention: 'xla', 'splash' (TPU), 'cudnn' (GPU), or None for the platform's own choice; on TPU a kernel
-        for long sequences (`mmjax.layers.fused_attention`).
+      attention: 'xla', 'splash' or 'short' (TPU), 'cudnn' (GPU), or None for the platform's own choice by
+        length, mask and type (`mmjax.layers.fused_attention`).
       remat: what the backward pass recomputes: None for nothing, or a name of `REMAT_POLICIES`.
       unroll: blocks per loop iteration; the parameters are stacked all the same.
     """
@@ -116,6 +117,10 @@ class TransformerConfig:
     dtype: str = "float32"
 
     def __post_init__(self):
+        if self.attention not in (None, *BACKENDS):
+            raise UserError(
+                f"unknown attention {self.attention!r}: set it to None or one of {', '.join(BACKENDS)}"
+            )
         if self.alibi and self.attention not in (None, "xla"):
             raise UserError(
                 f"attention = {self.attention!r} knows no alibi: set attention to 'xla', or alibi to False"
@@ -123,7 +128,11 @@ class TransformerConfig:
 
 
 class Memory(NamedTuple):
-    """What a block remembers between calls of a decoder; arrays of a stack carry a leading layer axis."""
+    """What a block remembers between calls of a decoder; arrays of a stack carry a leading layer axis.
+
+    What a call returns is new: the keys and values of its own tokens, and those of the context once it has
+    projected it. `remember` puts them into what was there.
+    """
 
     self_attention: KeysValues | None = None
     cross_attention: KeysValues | None = None
@@ -178,7 +187,7 @@ class Block(nn.Module):
     def __call__(
         self, x: jax.Array, memory: Memory | None, inputs: Inputs
     ) -> tuple[jax.Array, Memory | None]:
-        """x: float[B, T, D] -> float[B, T, D] and the memory, None unless one was given."""
+        """x: float[B, T, D] -> float[B, T, D], and what is new in the memory, None unless one was given."""
         c, x = self.config, checkpoint_name(x, "block")
         modulation = self._modulation(inputs.condition)
         remembered = {}
@@ -252,7 +261,7 @@ class Block(nn.Module):
                 write_at=inputs.write_at,
             )
         if memory and memory.cross_attention is not None:  # projected once, at prefill
-            return attention(y, memory.cross_attention, mask=inputs.context_mask)
+            return attention(y, memory.cross_attention, mask=inputs.context_mask)[0], None
         context = inputs.context
         if c.context_norm:
             context = self._norm("context_norm")(context)
@@ -294,9 +303,12 @@ class Stack(nn.Module):
     def __call__(
         self, x: jax.Array, inputs: Inputs, memory: Memory | None = None
     ) -> tuple[jax.Array, Memory | None]:
-        """x: float[B, T, D]; memory: arrays with a leading layer axis -> the same."""
+        """x: float[B, T, D]; memory: arrays with a leading layer axis -> x, and what is new in memory."""
         c = self.config
-        layers = scan_layers(Block, c.depth, remat=c.remat, unroll=c.unroll)
+        # Only behind a loop does XLA know that all of a memory has been read when what is new is written into
+        # it; otherwise it copies the memory.
+        unroll = c.unroll if memory is None else 1
+        layers = scan_layers(Block, c.depth, remat=c.remat, unroll=unroll)
         return layers(c, name="layers")(x, memory, inputs)
 
 
@@ -322,8 +334,27 @@ def scan_layers(module: Any, length: int, *, remat: str | None = None, unroll: i
 
 
 def empty_cache(config: TransformerConfig, batch: int, capacity: int) -> KeysValues:
-    """Zeroed self-attention cache of a stack: float[layers, B, capacity, N, K]."""
+    """Zeroed self-attention cache of a stack: float[layers, B, N, capacity, K]."""
     heads = config.kv_heads or config.heads
     head_dim = config.head_dim or config.width // config.heads
-    zeros = jnp.zeros((config.depth, batch, capacity, heads, head_dim), config.dtype)
+    zeros = jnp.zeros((config.depth, batch, heads, capacity, head_dim), config.dtype)
+    zeros = constrain(zeros, "layers", "batch", "kv_heads", None, None)
     return KeysValues(zeros, zeros)
+
+
+def remember(memory: Any, new: Any, write_at: jax.Array) -> Any:
+    """The memory of any number of stacks with what is new in it, its tokens written from slot `write_at` on.
+
+    memory, new: the same tree of `Memory`.
+    """
+
+    def write(old: Memory, new: Memory) -> Memory:
+        def slots(old, new):
+            return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), write_at, axis=-2)
+
+        return Memory(
+            self_attention=old.self_attention and jax.tree.map(slots, old.self_attention, new.self_attention),
+            cross_attention=old.cross_attention or new.cross_attention,
+        )
+
+    return jax.tree.map(write, memory, new, is_leaf=lambda node: isinstance(node, Memory))

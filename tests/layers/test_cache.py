@@ -130,6 +130,6 @@ def test_cached_decoding_of_right_padded_prompts(name):
 
 def test_an_empty_cache_has_room_for_key_value_heads_only():
     memory = empty_memory(CONFIGS["grouped heads and RoPE"], 3, 8)
-    chex.assert_shape(memory.self_attention, (2, 3, 8, 2, 4))
+    chex.assert_shape(memory.self_attention, (2, 3, 2, 8, 4))
     _, layers = empty_memory(CONFIGS["gated cross-attention"], 3, 8)["groups"]
-    chex.assert_shape(layers.self_attention, (2, 2, 3, 8, 2, 4))
+    chex.assert_shape(layers.self_attention, (2, 2, 3, 2, 8, 4))

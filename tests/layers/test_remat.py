@@ -58,7 +58,13 @@ def test_policies_keep_what_they_say(capsys):
     assert counts["dots_attention"] == counts["dots"]
 
 
-def test_what_a_kernel_read_is_kept_with_its_logsumexp(capsys):
+def test_what_a_kernel_for_short_sequences_read_is_kept(capsys):
+    counts = kept(capsys, "short")
+    assert counts["attention"] == 3 + 1
+    assert counts["dots_attention"] == counts["dots"] + 1
+
+
+def test_what_a_kernel_for_long_sequences_read_is_kept_with_its_logsumexp(capsys):
     counts = kept(capsys, "splash")
     assert counts["attention"] == 3 + 2
     assert counts["dots_attention"] == counts["dots"] + 2

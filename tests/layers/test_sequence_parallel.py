@@ -45,7 +45,7 @@ mesh = jax.make_mesh(tuple(axes.values()), tuple(axes), axis_types=(jax.sharding
 rules = [("batch", "data"), ("sequence", "sequence"), ("heads", "tensor"), ("kv_heads", "tensor")]
 rules += [(name, None) for name in ("embed", "mlp", "vocab", "head_dim", "layers")]
 with jax.set_mesh(mesh), nn.logical_axis_rules(rules):
-    for attention in ("xla", "splash"):
+    for attention in ("xla", "splash", "short"):
         split = gradients(with_layers(dataclasses.replace(transformer, attention=attention)))
         chex.assert_trees_all_close(split(params), expected, rtol=1e-4, atol=1e-5)
     split = gradients(with_layers(biased))(biased_params)

@@ -8,9 +8,12 @@ step is written below: two unscanned float32 towers, dense loss, Adam in float32
 
     peak        arguments + outputs + temporaries - donated buffers, per chip
     traffic     bytes accessed per chip, as XLA's cost analysis counts them
-    TFLOP       likewise; both count the body of a scan once, so they mean something in unscanned steps only
+    hbm         those of them that are read from HBM or written to it (`mmjax.sharding.costs`): XLA counts a
+                move to memory on the chip twice, and once more twice where slices are put together there
+    TFLOP       as XLA counts
 
-Unscanned steps are compiled with one and with two layers, and their figures continued to the whole depth.
+Bytes and FLOPs are of one iteration of a scan, so they mean something in unscanned steps only. These are
+compiled with one and with two layers, and their figures continued to the whole depth.
 """
 
 import argparse
@@ -28,7 +31,7 @@ import optax
 from flax import linen as nn
 from jax.experimental import topologies
 
-from mmjax.sharding import ShardingConfig, activate, batch_sharding, replicated
+from mmjax.sharding import ShardingConfig, activate, batch_sharding, costs, replicated
 from mmjax.systems.sizes import siglip
 from mmjax.training import optimizers
 from mmjax.training.state import abstract_params, create, state_shardings
@@ -131,10 +134,10 @@ def _laid_out(abstract, shardings):
     )
 
 
-def measure(step, state, batch) -> dict[str, float]:
+def measure(step, state, batch, options) -> dict[str, float]:
     """Compiles and reads the compiler's own accounts; seconds are of this machine, however busy."""
     start, cpu = time.monotonic(), time.process_time()
-    compiled = step.lower(state, batch).compile()
+    compiled = step.lower(state, batch).compile(compiler_options=options)
     seconds, cpu = time.monotonic() - start, time.process_time() - cpu
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     peak = memory.argument_size_in_bytes + memory.output_size_in_bytes + memory.temp_size_in_bytes
@@ -142,13 +145,14 @@ def measure(step, state, batch) -> dict[str, float]:
         peak_gib=(peak - memory.alias_size_in_bytes) / 2**30,
         state_gib=memory.argument_size_in_bytes / 2**30,
         traffic_gb=cost["bytes accessed"] / 1e9,
+        hbm_gb=costs.measure(compiled.as_text(), count_loops=False).hbm_bytes / 1e9,
         tflop=cost["flops"] / 1e12,
         seconds=seconds,
         cpu_seconds=cpu,
     )
 
 
-def figures_of(name, arguments, devices, model, system, *, depth) -> dict[str, float]:
+def figures_of(name, arguments, devices, model, system, options, *, depth) -> dict[str, float]:
     """Builds and compiles one variant."""
     choice = OURS.get(name, OURS["replicated"])
     axes = dict(data=1, fsdp=-1) if choice["rules"] == "fsdp" else {}
@@ -165,7 +169,7 @@ def figures_of(name, arguments, devices, model, system, *, depth) -> dict[str, f
         model = dict(unroll=choice["unroll"], remat=choice["remat"]) | model
         step, state = ours(batch, mesh, rules, depth=depth, model=model, system=system)
     with activate(mesh, rules):
-        return measure(step, state, batch)
+        return measure(step, state, batch, options)
 
 
 def main():
@@ -176,15 +180,17 @@ def main():
     parser.add_argument("--only", default="textbook,unrolled,replicated,fsdp")
     parser.add_argument("--model", nargs="*", default=[], help="FIELD=JSON of TransformerConfig")
     parser.add_argument("--system", nargs="*", default=[], help="FIELD=JSON of CLIP")
+    parser.add_argument("--compiler", nargs="*", default=[], help="OPTION=VALUE of the TPU compiler")
     arguments = parser.parse_args()
     model, system = (
         {name: json.loads(value) for name, value in (line.split("=", 1) for line in lines)}
         for lines in (arguments.model, arguments.system)
     )
+    options = dict(line.split("=", 1) for line in arguments.compiler)
     devices = topologies.get_topology_desc(arguments.topology, "tpu").devices
 
     def compiled(name, depth):
-        return figures_of(name, arguments, devices, model, system, depth=depth)
+        return figures_of(name, arguments, devices, model, system, options, depth=depth)
 
     book = None
     for name in arguments.only.split(","):
