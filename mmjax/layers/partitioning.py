@@ -49,17 +49,27 @@ class Dense(nn.Module):
             return self.init(key, (math.prod(inputs), math.prod(self.features)), dtype).reshape(shape)
 
         kernel = self.param("kernel", named(kernel_init, *self.axes), (*inputs, *self.features))
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        bias = 0
+        if self.bias:
+            init = named(nn.initializers.zeros, *self.axes[self.contract :])
+            bias = self.param("bias", init, self.features).astype(self.dtype)
+        if self._split_inside():
+            return jnp.tensordot(x, kernel, axes=self.contract) + bias
         # As one product of matrices. Of tensors, a TPU lays its output out head by head, to be laid out again
         # for whatever reads it. On CPU the kernel's gradient would be a sum over several axes, for which XLA
         # writes an operand out transposed, computing again all that it is fused from: in deep residual stacks
         # more than half of a step. There the rows are one axis too; elsewhere each has its own sharding.
         lead, width = x.shape[: -self.contract], math.prod(inputs)
         rows = (math.prod(lead),) if platform() == "cpu" else lead
-        y = x.astype(self.dtype).reshape(*rows, width) @ kernel.astype(self.dtype).reshape(width, -1)
-        if self.bias:
-            init = named(nn.initializers.zeros, *self.axes[self.contract :])
-            y = y + self.param("bias", init, self.features).astype(self.dtype).reshape(-1)
+        y = x.reshape(*rows, width) @ kernel.reshape(width, -1) + jnp.reshape(bias, -1)
         return y.reshape(*lead, *self.features)
+
+    def _split_inside(self) -> bool:
+        """Whether the axes of a side do not merge into one without an exchange: another than the first is
+        split over devices."""
+        sides = self.axes[: self.contract], self.axes[self.contract :]
+        return any(mesh_axes(name) for side in sides for name in side[1:])
 
 
 def dense(features: int | Sequence[int], axes: Sequence[str | None], **settings) -> Dense:
