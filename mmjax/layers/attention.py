@@ -341,8 +341,10 @@ class Attention(nn.Module):
 
         if isinstance(memory, KeysValues):
             key, value = (each.swapaxes(1, 2) for each in memory)
+        elif memory is not None:
+            key, value = self.keys_values(memory)
         else:
-            key, value = self.keys_values(*((x, positions) if memory is None else (memory,)))
+            key, value = self.keys_values(x, positions)
         query, key, value = (_saved(each, "queries_keys_values") for each in (query, key, value))
         ready = KeysValues(key.swapaxes(1, 2), value.swapaxes(1, 2))
         reads_itself = memory is None and cache is None
