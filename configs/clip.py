@@ -30,7 +30,7 @@ DATA = {
 }
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
-    "quickstart": dict(steps=300, batch_size=128, log_every=20),
+    "quickstart": dict(steps=240, batch_size=128, log_every=20),
     "openmoji": dict(steps=500, batch_size=512, log_every=20),
     "scenes": dict(steps=1200, batch_size=128, log_every=20),
 }

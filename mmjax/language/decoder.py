@@ -143,7 +143,6 @@ class Decoder(nn.Module):
         if c.cross_every:
             if c.cross_first:
                 self.lead = Stack(c.layers(c.cross_first))
-            self.groups = scan_layers(Group, c.groups, unroll=t.unroll)(c, c.cross_every)
             if c.last:
                 self.last = Group(c, c.last)
         else:
@@ -185,12 +184,15 @@ class Decoder(nn.Module):
             x = self.norm(x)
         return self.project_out(x) if c.embedding_width else x, memory
 
+    @nn.compact
     def _groups(self, x: jax.Array, inputs: Inputs, memory: dict | None) -> tuple[jax.Array, dict | None]:
-        before, after = memory or {}, {}
-        if self.config.cross_first:
+        c, before, after = self.config, memory or {}, {}
+        if c.cross_first:
             x, after["lead"] = self.lead(x, inputs, before.get("lead"))
-        x, after["groups"] = self.groups(x, before.get("groups"), inputs)
-        if self.config.last:
+        unroll = c.transformer.unroll if memory is None else 1  # as in `Stack`
+        groups = scan_layers(Group, c.groups, unroll=unroll)(c, c.cross_every, name="groups")
+        x, after["groups"] = groups(x, before.get("groups"), inputs)
+        if c.last:
             x, after["last"] = self.last(x, before.get("last"), inputs)
         return x, None if memory is None else after
 
