@@ -34,7 +34,7 @@ VARIANTS["openmoji"] = VARIANTS["quickstart"]
 VARIANTS["scenes"] = dict(depth=2, width=96, queries=None, cross_every=1, head=32, patch=21)
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
-    "quickstart": dict(steps=440, batch_size=64, log_every=20),
+    "quickstart": dict(steps=460, batch_size=64, log_every=20),
     "openmoji": dict(steps=1200, batch_size=64, log_every=20),
     "scenes": dict(steps=6000, batch_size=16, log_every=25),
 }

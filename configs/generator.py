@@ -18,7 +18,7 @@ VARIANTS = {
 }
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, ema=0.9, log_every=5),
-    "quickstart": dict(steps=230, batch_size=64, ema=0.99, log_every=20),
+    "quickstart": dict(steps=180, batch_size=64, ema=0.99, log_every=20),
     "openmoji": dict(steps=4000, batch_size=64, ema=0.999, log_every=20),
 }
 
