@@ -8,7 +8,7 @@
 
 Variants:
   tiny        seconds on a laptop; for tests
-  quickstart  the recipe of `mmjax quickstart`: two to three minutes on two cores
+  quickstart  the recipe of `mmjax quickstart`: two to four minutes on two cores
   openmoji    the same model, trained until it is good: about twenty minutes (default). Most captions that a
               picture could be mistaken for share its family, so that batches of 128 hold few of them: 1,200
               steps reach recall at 1 of 0.80, 500 steps of 512 pictures, at twice the cost, 0.88.

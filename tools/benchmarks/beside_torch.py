@@ -289,20 +289,43 @@ def fastest(workload: Workload, rounds: int) -> tuple[float, float]:
     return min(times[0][2:]), min(times[1][2:])
 
 
-def profile(workload: Workload, directory: Path, most: int = 6) -> list[str]:
-    """Where our side's time goes by kind of operation; the trace itself is written to the directory."""
+def profile(workload: Workload, directory: Path) -> collections.Counter:
+    """Milliseconds of one of our calls by kind of operation; the trace itself is written to the directory.
+
+    Times of a pool of threads are divided by their number, so that kinds add up to the time on the clock as
+    far as the threads are busy.
+    """
     with jax.profiler.trace(str(directory)):
         workload.ours()
     (*_, newest) = sorted(directory.rglob("*.xplane.pb"))
-    spent = collections.Counter()
+    spent, threads = collections.Counter(), 0
     for plane in jax.profiler.ProfileData.from_file(str(newest)).planes:
         for line in plane.lines:
-            for event in line.events if "XLAEigen" in line.name or line.name == "XLA Ops" else ():
+            if "XLAEigen" not in line.name and line.name != "XLA Ops":
+                continue
+            threads += 1
+            for event in line.events:
                 # Operations are named `kind` or `kind.number`; what holds others counts twice.
                 kind = re.fullmatch(r"([a-z][a-z_-]*)(\.\d+)*", event.name)
                 if kind and kind[1] not in ("while", "call", "conditional"):
                     spent[kind[1]] += event.duration_ns
-    return [f"{kind} {time_ / spent.total():.0%}" for kind, time_ in spent.most_common(most)]
+    return collections.Counter({kind: time_ / 1e6 / threads for kind, time_ in spent.items()})
+
+
+def peer_profile(workload: Workload, device: str) -> collections.Counter:
+    """Milliseconds of one of the peer's calls by kind of operation, without what each calls in turn."""
+    with torch.profiler.profile() as trace:
+        workload.peer()
+    time_ = "self_cpu_time_total" if device == "cpu" else "self_device_time_total"
+    events = trace.key_averages()
+    return collections.Counter({e.key.removeprefix("aten::"): getattr(e, time_) / 1e3 for e in events})
+
+
+def largest(spent: collections.Counter, most: int = 8) -> str:
+    """The kinds that take longest, and all the others together."""
+    told = [f"{kind} {time_:.0f}" for kind, time_ in spent.most_common(most)]
+    others = spent.total() - sum(time_ for _, time_ in spent.most_common(most))
+    return f"{', '.join(told)}, others {others:.0f}"
 
 
 def main():
@@ -311,14 +334,15 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--backend", choices=BACKENDS, default="cpu")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--profile", help="write our side's profile here; its sum is printed")
+    parser.add_argument("--profile", help="where both sides' time goes; our trace goes here")
     arguments = parser.parse_args()
     keep_freed_memory()  # as the command line does; PyTorch gains by it too
     platform, device = BACKENDS[arguments.backend]
     jax.config.update("jax_platforms", platform)
     peak = peak_flops(jax.devices()[:1])
+    side = Side(device=device, dtype=arguments.dtype)
     for name in arguments.only.split(","):
-        workload = WORKLOADS[name](Side(device=device, dtype=arguments.dtype))
+        workload = WORKLOADS[name](side)
         ours, peer = fastest(workload, arguments.rounds)
         told = f"mmjax {1000 * ours:7.1f} ms   torch {1000 * peer:7.1f} ms   ratio {peer / ours:.2f}"
         if workload.flops:
@@ -326,7 +350,9 @@ def main():
             told += f" = {workload.flops / ours / peak:.1%} MFU" if peak else ""
         print(f"{name:9} {told}   {WORKLOADS[name].__doc__.splitlines()[0]}", flush=True)
         if arguments.profile:
-            print(f"{'':9} {', '.join(profile(workload, Path(arguments.profile) / name))}", flush=True)
+            directory = Path(arguments.profile) / name
+            print(f"{'':9} mmjax, ms: {largest(profile(workload, directory))}", flush=True)
+            print(f"{'':9} torch, ms: {largest(peer_profile(workload, side.device))}", flush=True)
 
 
 if __name__ == "__main__":
