@@ -17,9 +17,11 @@ Variants:
   tiny, quickstart, openmoji: on the CLIP of the same variant; openmoji trains the longest (default).
   scenes: six questions and answers about each picture. A patch is as large as one of the nine places, and the
     language model reads all of them: a resampler that starts from nothing pools them first, and then takes
-    far longer to tell places apart. Small batches make many updates. These 6,000 teach existence (0.99, text
-    alone 0.47), counting (0.81, 0.32), naming and category (0.66, 0.05) and position (0.40, 0.07); size and
-    relation hardly.
+    far longer to tell places apart. Small batches make many updates. From nothing, words and places must be
+    told apart before anything can be asked of them: tokens and positions start large, near tokens are
+    favoured, and the learning rate is moderate. Held out, it answers 0.97 (text alone 0.27), relation, the
+    hardest kind, 0.91 (0.51); with tokens of 0.02, smaller positions, no such bias and 4e-3, position stayed
+    at 0.40, size and relation at chance.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +33,10 @@ VARIANTS = {
     "quickstart": dict(depth=2, width=192, queries=8, cross_every=1),
 }
 VARIANTS["openmoji"] = VARIANTS["quickstart"]
-VARIANTS["scenes"] = dict(depth=2, width=96, queries=None, cross_every=1, head=32, patch=21)
+VARIANTS["scenes"] = dict(
+    depth=2, width=96, queries=None, cross_every=1, head=32, patch=21,
+    alibi=True, tokens_initial=0.3, positions_initial=1.0,
+)  # fmt: skip
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
     "quickstart": dict(steps=460, batch_size=64, log_every=20),
@@ -44,7 +49,7 @@ CAPTIONING = (
     ("vision=runs/clip:vision",),
     dict(captions=dict(call="mmjax.evaluation.captions.Captions")),
 )
-LEARNING_RATE = {"scenes": 4e-3}
+LEARNING_RATE = {"scenes": 2.5e-3}
 TASKS = {
     "scenes": (
         # The space makes an answer the same token as its word in a question, and a single one.
@@ -67,7 +72,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     data, stage, start, evaluators = TASKS.get(variant, CAPTIONING)
     data = dict(clip.data.to_dict(), augment=None) | data
     encoder = clip.model.vision.to_dict()
-    encoder["patch"] = v.get("patch", encoder["patch"])
+    encoder |= {name: v[name] for name in ("patch", "positions_initial") if name in v}
     shared = dict(norm="rms", activation="relu_squared", attention_bias=False, mlp_bias=False)
 
     def shape(depth, width):
@@ -90,8 +95,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
                 language=dict(
                     vocabulary_size=data["vocabulary_size"],
                     context_length=max(32, data["text_length"]),
-                    transformer=dict(shape(v.depth, v.width), rope_base=10000.0),
+                    transformer=dict(shape(v.depth, v.width), rope_base=10000.0, alibi=v.get("alibi", False)),
                     cross_every=v.cross_every,
+                    tokens_initial=v.get("tokens_initial", 0.02),
                     gate_initial=1.0,
                 ),
                 stage=stage,

@@ -54,6 +54,8 @@ class DecoderConfig:
       cross_every: k, a gated cross-attention block before every k-th layer; 0 for none.
       cross_first: the first layer with such a block before it (OpenFlamingo: k - 1).
       cross: the shape of those blocks; None derives it from `transformer`.
+      tokens_initial: standard deviation of a fresh token table. Beside layers that add numbers of about 1
+        from the start, tokens of 0.02 are hard to tell apart until they have grown.
       gate_initial: where their gates start: 0 protects a pretrained model, but a model that starts from
         nothing together with its cross-attention has nothing to protect, and zero gates cost it time.
     """
@@ -70,6 +72,7 @@ class DecoderConfig:
     cross_every: int = 0
     cross_first: int = 0
     cross: TransformerConfig | None = None
+    tokens_initial: float = 0.02
     gate_initial: float = 0.0
 
     def __post_init__(self):
@@ -132,7 +135,7 @@ class Decoder(nn.Module):
     def setup(self):
         c, t = self.config, self.config.transformer
         width = c.embedding_width or t.width
-        self.tokens = TokenEmbedding(c.vocabulary_size, width, dtype=t.dtype)
+        self.tokens = TokenEmbedding(c.vocabulary_size, width, c.tokens_initial, dtype=t.dtype)
         if c.added_tokens:
             self.added_tokens = TokenEmbedding(c.added_tokens, width, dtype=t.dtype, rows=None)
         if c.embedding_width:

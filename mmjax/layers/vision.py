@@ -22,6 +22,8 @@ class VisionConfig:
 
     Attributes:
       pool: 'class' (a class token), 'map' (attention pooling) or 'mean'.
+      positions_initial: standard deviation of a fresh position table; None for 1 / sqrt(width), as in
+        OpenAI's CLIP. Where little else tells places apart, 1 lets a small tower see them sooner.
       pre_norm: normalise the embedded patches before the first block (CLIP's ln_pre).
       features: 'normalized' (all tokens, after the last norm), 'states' (all tokens, before it; IDEFICS) or
         'patches' (before it, without the class token; OpenFlamingo).
@@ -31,6 +33,7 @@ class VisionConfig:
     image_size: int
     patch: int
     pool: str = "class"
+    positions_initial: float | None = None
     pre_norm: bool = False
     patch_bias: bool = True
     features: str = "normalized"
@@ -75,7 +78,8 @@ class VisionTransformer(nn.Module):
             init = named(nn.initializers.normal(t.width**-0.5), None, None, "embed")
             token = self.param("class_token", init, (1, 1, t.width)).astype(t.dtype)
             x = jnp.concatenate([jnp.broadcast_to(token, (x.shape[0], 1, t.width)), x], axis=1)
-        x = PositionEmbedding(x.shape[1], t.width, t.width**-0.5, name="positions")(x)
+        stddev = t.width**-0.5 if c.positions_initial is None else c.positions_initial
+        x = PositionEmbedding(x.shape[1], t.width, stddev, name="positions")(x)
         x = constrain(x, "batch", "sequence", "embed")
         if c.pre_norm:
             x = norm("pre_norm")(x)

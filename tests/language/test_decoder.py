@@ -131,3 +131,10 @@ def test_added_tokens_are_rows_behind_the_vocabulary(tied):
     assert (TOKENS >= 8).any()
     expected = run(joined)({"params": one}, TOKENS, INPUTS)[0]
     np.testing.assert_allclose(run(config)({"params": params}, TOKENS, INPUTS)[0], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("stddev", [0.02, 0.3])
+def test_a_fresh_token_table_is_as_large_as_its_config_says(stddev):
+    config = dataclasses.replace(PLAIN, vocabulary_size=4096, tokens_initial=stddev)
+    params = meta.unbox(Decoder(config).init(jax.random.key(0), TOKENS, method="embed")["params"])
+    assert np.std(params["tokens"]["table"]) == pytest.approx(stddev, rel=0.02)
