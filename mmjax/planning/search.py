@@ -2,7 +2,8 @@
 
 Only few of them are worth the minutes that compiling takes. What a layout would hold is estimated first: the
 state exactly, from shapes and shardings; what the backward pass keeps from the traced program, per row. The
-likeliest are compiled, until `tries` are, and ranked by their rooflines.
+likeliest are compiled, until `tries` are, and ranked by their rooflines. What a compiled layout really holds
+corrects the estimates of those that recompute as much, so that no minutes go to what misses by as much again.
 """
 
 import dataclasses
@@ -106,7 +107,7 @@ def search(experiment: Experiment, topology: Topology, *, tries: int) -> list[Fo
             f"GiB of {capacity(topology) / GIB:.2f}; take more chips or fewer rows (training.batch_size)"
         )
     fitting.sort(key=lambda each: _likely_slow(each[1]))
-    found = _compiled(fitting[:tries], experiment, topology)
+    found = _compiled(fitting, experiment, topology, tries=tries)
     if not any(each.fits for each in found):
         raise UserError(
             f"none of the {len(found)} likeliest layouts fits {topology.name}; try more with --tries"
@@ -115,26 +116,39 @@ def search(experiment: Experiment, topology: Topology, *, tries: int) -> list[Fo
 
 
 def _compiled(
-    candidates: Sequence[tuple[float, Layout]], experiment: Experiment, topology: Topology
+    candidates: Sequence[tuple[float, Layout]], experiment: Experiment, topology: Topology, *, tries: int
 ) -> list[Found]:
     """In the order given, each told as soon as it is known; up to an interrupt, so that what was found by
     then is still ranked."""
     found, tell = [], functools.partial(tqdm.write, file=sys.stderr)
+    too_low: dict[str | None, float] = {}  # by which factor the estimates are, for each policy
     tell(_HEAD)
-    try:
-        for needed, layout in tqdm(candidates, unit="layout"):
-            program = programs.training(layout.of(experiment), topology.devices)
-            try:
-                report = compile_program(program, topology)
-            except OutOfMemory:
-                report = None
-            found.append(Found(layout=layout, estimate=needed, report=report))
-            tell(_row(found[-1]))
-    except KeyboardInterrupt:
-        tell(f"stopped after {len(found)} of {len(candidates)} layouts")
-        if not found:
-            raise
+    with tqdm(total=min(tries, len(candidates)), unit="layout") as progress:
+        try:
+            for estimate, layout in candidates:
+                if len(found) == tries:
+                    break
+                if estimate * too_low.get(layout.remat, 0.0) > capacity(topology):
+                    continue
+                report, peak = _report(layout, experiment, topology)
+                too_low[layout.remat] = peak / estimate
+                found.append(Found(layout=layout, estimate=estimate, report=report))
+                tell(_row(found[-1]))
+                progress.update()
+        except KeyboardInterrupt:
+            tell(f"stopped after {len(found)} of {progress.total} layouts")
+            if not found:
+                raise
     return found
+
+
+def _report(layout: Layout, experiment: Experiment, topology: Topology) -> tuple[Report | None, float]:
+    """The report of a layout, None where the compiler refuses it; and the bytes that it needs."""
+    try:
+        report = compile_program(programs.training(layout.of(experiment), topology.devices), topology)
+    except OutOfMemory as error:
+        return None, error.needed
+    return report, report.memory.peak
 
 
 def layouts(experiment: Experiment, topology: Topology) -> Iterator[Layout]:

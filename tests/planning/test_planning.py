@@ -97,6 +97,18 @@ def test_search_tries_the_likeliest_first_and_ranks_what_fits(experiment, monkey
     assert len(lines) == 5 and "too much" in lines[-1]
 
 
+def test_what_was_compiled_corrects_the_estimates_of_the_same_policy(experiment, monkeypatch):
+    peaks = iter([1e6 * GIB, 1, 1])
+    monkeypatch.setattr(search, "_kept_per_row", lambda experiment, remat: 1e6)
+    monkeypatch.setattr(search, "compile_program", lambda *_: compiled(seconds=1.0, peak=next(peaks)))
+    found = search.search(experiment, one_chip(16 * GIB), tries=3)
+    assert [each.fits for each in found] == [True, True, False]
+    policies = [each.layout.remat for each in found]
+    assert (
+        policies[2] is None and None not in policies[:2]
+    )  # with more microbatches it would be too large as well
+
+
 def test_an_interrupted_search_ranks_what_it_has(experiment, monkeypatch, capsys):
     reports = iter([compiled(seconds=2.0, peak=1), compiled(seconds=1.0, peak=1)])
 
