@@ -25,13 +25,14 @@ from mmjax.planning.compiler import OutOfMemory, Report, advice, capacity, compi
 from mmjax.sharding.chips import GIB
 from mmjax.sharding.report import bytes_per_device
 from mmjax.sharding.topology import Topology
-from mmjax.systems.system import System
+from mmjax.systems.system import ContrastiveSystem, System
 from mmjax.training import optimizers
 from mmjax.training.state import abstract_params
 from mmjax.training.trainer import Trainer
 
 # What recomputing costs, relative to a step that recomputes nothing (3 units of forward work).
 _RECOMPUTED = {None: 1.0, "full": 4 / 3}
+_EMBEDDED_TWICE = 1 / 3  # microbatches of a contrastive system
 _SLACK = 1.15  # estimates may be this much too high before a layout is dropped for them
 
 
@@ -106,7 +107,7 @@ def search(experiment: Experiment, topology: Topology, *, tries: int) -> list[Fo
             f"no layout of this step fits {topology.name}: the smallest is estimated at {least / GIB:.1f} "
             f"GiB of {capacity(topology) / GIB:.2f}; take more chips or fewer rows (training.batch_size)"
         )
-    fitting.sort(key=lambda each: _likely_slow(each[1]))
+    fitting.sort(key=lambda each: _likely_slow(each[1], experiment.system))
     found = _compiled(fitting, experiment, topology, tries=tries)
     if not any(each.fits for each in found):
         raise UserError(
@@ -171,7 +172,7 @@ def layouts(experiment: Experiment, topology: Topology) -> Iterator[Layout]:
 
 
 def table(found: Sequence[Found]) -> str:
-    """Ranked layouts as text."""
+    """Ranked layouts as text; what does not fit is bound by memory."""
     return "\n".join([_HEAD, *map(_row, found)])
 
 
@@ -186,7 +187,8 @@ def _row(found: Found) -> str:
     step, serial = (1e3 * seconds for seconds in (roofline.step, roofline.without_overlap))
     return (
         f"{peak:6.2f} GiB  {step:7.1f} ms  {serial:7.1f} ms  "
-        f"{'-' if mfu is None else format(mfu, '6.1%')}  {roofline.bound:<7}  {found.layout}"
+        f"{'-' if mfu is None else format(mfu, '6.1%')}  {roofline.bound if found.fits else 'memory':<7}  "
+        f"{found.layout}"
     )
 
 
@@ -204,13 +206,14 @@ def _rank(found: Found) -> tuple[bool, float]:
     return (not found.fits, found.report.roofline.without_overlap if found.report else math.inf)
 
 
-def _likely_slow(layout: Layout) -> tuple:
+def _likely_slow(layout: Layout, system: System) -> tuple[float, int]:
     """Order in which layouts are tried: little recomputation, few splits, few microbatches."""
     sizes = dict(layout.sizes)
-    recomputed = _RECOMPUTED.get(layout.remat, 1.1)
-    return recomputed + 0.1 * math.log2(sizes["tensor"]) + 0.05 * math.log2(
-        sizes["sequence"]
-    ) + 0.02 * math.log2(layout.accumulate), sizes["fsdp"]
+    cost = _RECOMPUTED.get(layout.remat, 1.1) + 0.02 * math.log2(layout.accumulate)
+    cost += 0.1 * math.log2(sizes["tensor"]) + 0.05 * math.log2(sizes["sequence"])
+    if layout.accumulate > 1 and isinstance(system, ContrastiveSystem):
+        cost += _EMBEDDED_TWICE
+    return cost, sizes["fsdp"]
 
 
 def _state(layout: Layout, experiment: Experiment, topology: Topology) -> float | None:

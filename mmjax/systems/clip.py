@@ -25,7 +25,7 @@ from mmjax.layers.resnet import STATISTICS, TRACKED, ResNetConfig
 from mmjax.layers.transformer import Inputs, Stack, TransformerConfig
 from mmjax.layers.vision import VisionConfig
 from mmjax.objectives.contrastive import sigmoid_contrastive, softmax_contrastive
-from mmjax.systems.system import TRAIN, System, Track
+from mmjax.systems.system import TRAIN, ContrastiveSystem, Track
 
 LARGEST_LOG_SCALE = math.log(100.0)
 
@@ -110,7 +110,7 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CLIP(System):
+class CLIP(ContrastiveSystem):
     """A contrastive image-text encoder.
 
     Attributes:
@@ -147,28 +147,29 @@ class CLIP(System):
         return {"vision": "visual", "text": "text"}.get(tower, tower)
 
     def init(self, key):
-        size = self.vision.image_size
-        image = jnp.zeros((1, size, size, 3), jnp.uint8)
-        tokens = jnp.zeros((1, self.text.length), jnp.int32)
-        return self.module.init(key, image, tokens)["params"]
+        image = jnp.zeros((1, self.vision.image_size, self.vision.image_size, 3), jnp.uint8)
+        return self.module.init(key, image, jnp.zeros((1, self.text.length), jnp.int32))["params"]
 
     def treatments(self):
         statistics = f".*/({'|'.join(STATISTICS)})"
         tracked = ((statistics, Track()),) if isinstance(self.vision, ResNetConfig) else ()
         return (*tracked, (".*", TRAIN))
 
-    def loss(self, params, batch, key):
-        images, tokens = batch["image"][:, 0], batch["tokens"]
-        (image, text), tracked = self.module.apply({"params": params}, images, tokens, mutable=[TRACKED])
+    def embed(self, params, batch, key):
+        """Of each row, unit float32[B, E] of its picture and of its caption."""
+        inputs = batch["image"][:, 0], batch["tokens"]
+        return self.module.apply({"params": params}, *inputs, mutable=[TRACKED])
+
+    def contrast(self, params, features):
+        image, text = features
         scale, form = jnp.exp(params["logit_scale"]), dict(ring=self.ring, chunk=self.chunk)
         if self.objective == "softmax":
             total, count = softmax_contrastive(image, text, scale, **form)
         else:
             total, count = sigmoid_contrastive(image, text, scale, params["logit_bias"], **form)
-        outputs = {"scale": scale, **tracked}
+        outputs = {"scale": scale}
         if not self.ring and self.chunk is None:
-            found = jnp.argmax(image @ text.T, axis=1) == jnp.arange(len(image))
-            outputs["batch_accuracy"] = found.mean()
+            outputs["batch_accuracy"] = (jnp.argmax(image @ text.T, axis=1) == jnp.arange(len(image))).mean()
         return {"contrastive": (1.0, total, count)}, outputs
 
     def after_update(self, params):

@@ -86,3 +86,28 @@ class System:
     def after_update(self, params: Params) -> Params:
         """Runs on the parameters after each optimizer update, inside the jitted step."""
         return params
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveSystem(System):
+    """A system whose loss compares the rows of a batch with each other.
+
+    It is defined in two parts, so that microbatches can be embedded one by one and yet every row be compared
+    with those of the whole batch.
+    """
+
+    def embed(self, params: Params, batch: Batch, key: jax.Array) -> tuple[Any, Mapping[str, jax.Array]]:
+        """What the rows are compared by, and outputs, see `loss`.
+
+        Row b of these arrays of [B, ...] depends on row b of the batch alone (what is `Track`ed aside).
+        """
+        raise TypeError(f"{type(self).__name__} does not define embed")
+
+    def contrast(self, params: Params, features: Any) -> tuple[Terms, Mapping[str, jax.Array]]:
+        """The objective of what `embed` gave for all rows, see `loss`."""
+        raise TypeError(f"{type(self).__name__} does not define contrast")
+
+    def loss(self, params, batch, key):
+        features, shown = self.embed(params, batch, key)
+        terms, outputs = self.contrast(params, features)
+        return terms, {**outputs, **shown}

@@ -3,9 +3,11 @@
 With terms `(weight_i, sum_i, count_i)` a global batch has the loss `sum_i weight_i * sum_i / count_i`, where
 sums and counts run over the whole batch. Gradient accumulation must not divide per microbatch (a microbatch
 with few targets would count as much as a full one), so the counts of the whole batch come first and every
-microbatch contributes the gradient of `sum_i weight_i * sum_i(microbatch) / count_i(batch)`.
+microbatch contributes the gradient of `sum_i weight_i * sum_i(microbatch) / count_i(batch)`. A loss that
+compares rows with each other is no such sum: see `_contrastive_gradients`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mmjax.systems.system import System
+from mmjax.systems.system import ContrastiveSystem, System
 from mmjax.training import optimizers
 from mmjax.training.state import TrainState
 
@@ -80,20 +82,14 @@ def update_ema(average: Any, params: Any, decay: float, step: jax.Array) -> Any:
 def make_gradients(system: System, *, accumulate: int = 1) -> Callable[..., tuple[Any, dict[str, jax.Array]]]:
     """(trainable, frozen, batch, key) -> (gradient with respect to `trainable`, metrics)."""
 
-    def terms_of(trainable: Any, frozen: Any, batch: Any, key: jax.Array) -> tuple[Any, Any]:
-        terms, outputs = system.loss(optimizers.merge(trainable, frozen), batch, key)
-        return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (dict(terms), dict(outputs)))
-
     def share(trainable: Any, frozen: Any, batch: Any, key: jax.Array, counts: Any) -> tuple[jax.Array, Any]:
         """A microbatch's share of the loss, given the counts of the whole batch (None: this is all of it)."""
-        terms, outputs = terms_of(trainable, frozen, batch, key)
-        counts = counts_of(terms) if counts is None else counts
-        means = {name: total / jnp.maximum(counts[name], 1) for name, (_, total, _) in terms.items()}
-        loss = sum(weight * means[name] for name, (weight, _, _) in terms.items())
-        return loss, {"loss": loss, **means, **jax.tree.map(lambda x: x / accumulate, outputs)}
+        terms, outputs = _single(*system.loss(optimizers.merge(trainable, frozen), batch, key))
+        loss, metrics = _weighted(terms, counts)
+        return loss, {**metrics, **jax.tree.map(lambda x: x / accumulate, outputs)}
 
-    def counts_of(terms: Any) -> dict[str, jax.Array]:
-        return {name: jax.lax.stop_gradient(count) for name, (_, _, count) in terms.items()}
+    def counted(trainable: Any, frozen: Any, batch: Any, key: jax.Array) -> dict[str, jax.Array]:
+        return _counts(_single(*system.loss(optimizers.merge(trainable, frozen), batch, key))[0])
 
     def gradients(
         trainable: Any, frozen: Any, batch: Any, key: jax.Array
@@ -101,15 +97,65 @@ def make_gradients(system: System, *, accumulate: int = 1) -> Callable[..., tupl
         gradient = jax.grad(share, has_aux=True)
         if accumulate == 1:
             return gradient(trainable, frozen, batch, jax.random.fold_in(key, 0), None)
-        parts = microbatches(batch, accumulate)
-        keys = jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(accumulate))
+        parts, keys = microbatches(batch, accumulate), _keys(key, accumulate)
         # Counts depend on the batch alone, so the compiler drops everything else of this first pass.
-        counts = _sum_over(
-            lambda part, key: counts_of(terms_of(trainable, frozen, part, key)[0]), parts, keys
-        )
+        counts = _sum_over(lambda part, key: counted(trainable, frozen, part, key), parts, keys)
         return _sum_over(lambda part, key: gradient(trainable, frozen, part, key, counts), parts, keys)
 
+    if accumulate > 1 and isinstance(system, ContrastiveSystem):
+        return functools.partial(_contrastive_gradients, system, accumulate)
     return gradients
+
+
+def _contrastive_gradients(
+    system: ContrastiveSystem, accumulate: int, trainable: Any, frozen: Any, batch: Any, key: jax.Array
+) -> tuple[Any, dict[str, jax.Array]]:
+    """The gradient of the whole batch's loss, whose rows are compared with those of every microbatch.
+
+    All rows are embedded first, keeping nothing; the loss then says how each embedding should move, and every
+    microbatch is embedded again to carry that on to the parameters (GradCache, Gao et al. 2021, section 3).
+    """
+    parts, keys = microbatches(batch, accumulate), _keys(key, accumulate)
+
+    def embed(trainable: Any, part: Any, key: jax.Array) -> tuple[Any, Any]:
+        return system.embed(optimizers.merge(trainable, frozen), part, key)
+
+    def contrast(trainable: Any, features: Any) -> tuple[jax.Array, Any]:
+        terms, outputs = _single(*system.contrast(optimizers.merge(trainable, frozen), features))
+        loss, metrics = _weighted(terms)
+        return loss, {**metrics, **outputs}
+
+    def carried_on(part: Any, key: jax.Array) -> tuple[Any, Any]:
+        rows, asked = part
+        _, pull_back, shown = jax.vjp(lambda trainable: embed(trainable, rows, key), trainable, has_aux=True)
+        return pull_back(asked)[0], jax.tree.map(lambda x: x / accumulate, shown)
+
+    features = jax.lax.map(lambda part: embed(trainable, *part)[0], (parts, keys))
+    features = jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), features)
+    (direct, asked), metrics = jax.grad(contrast, argnums=(0, 1), has_aux=True)(trainable, features)
+    through, shown = _sum_over(carried_on, (parts, microbatches(asked, accumulate)), keys)
+    return jax.tree.map(jnp.add, direct, through), {**metrics, **shown}
+
+
+def _single(terms: Any, outputs: Any) -> tuple[Any, Any]:
+    """In single precision."""
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (dict(terms), dict(outputs)))
+
+
+def _weighted(terms: Any, counts: Any = None) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The loss of terms, and the mean of each; `counts` replace theirs."""
+    counts = _counts(terms) if counts is None else counts
+    means = {name: total / jnp.maximum(counts[name], 1) for name, (_, total, _) in terms.items()}
+    loss = sum(weight * means[name] for name, (weight, _, _) in terms.items())
+    return loss, {"loss": loss, **means}
+
+
+def _counts(terms: Any) -> dict[str, jax.Array]:
+    return {name: jax.lax.stop_gradient(count) for name, (_, _, count) in terms.items()}
+
+
+def _keys(key: jax.Array, accumulate: int) -> jax.Array:
+    return jax.vmap(lambda m: jax.random.fold_in(key, m))(jnp.arange(accumulate))
 
 
 def microbatches(batch: Any, accumulate: int) -> Any:

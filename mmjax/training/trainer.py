@@ -34,7 +34,8 @@ class TrainingConfig:
       steps: updates in all, whatever the number of interruptions.
       batch_size: rows of the global batch, over all devices and microbatches.
       seed: of the initial parameters, the batch order and every random choice of a step.
-      accumulate: microbatches per update; memory falls, the gradient of a sum-over-rows loss does not change.
+      accumulate: microbatches per update; memory falls, the gradient does not change. Where rows are compared
+        with each other (CLIP), with all of the batch as ever, that takes a second forward pass.
       ema: decay of the exponential moving average of the trainable parameters; 0 for none.
       log_every, checkpoint_every, evaluate_every: in updates; 0 only after the last one (evaluation: never).
       keep: newest checkpoints kept.
@@ -146,20 +147,16 @@ class Trainer:
     def multiply_adds(self, batch: Mapping[str, Any]) -> int | None:
         """Of one update on a batch of these shapes, without what is computed twice to save memory; None where
         shapes do not tell. Call it under `activate`."""
-        parts = self.config.accumulate
         system = replaced(self.system, remat=None, attention="xla")  # a kernel's work cannot be counted
 
         def loss(trainable: Any, frozen: Any, batch: Any, key: jax.Array) -> jax.Array:
             terms, _ = system.loss(optimizers.merge(trainable, frozen), batch, key)
             return sum(weight * total / count for weight, total, count in terms.values())
 
-        part = {
-            name: jax.ShapeDtypeStruct((rows.shape[0] // parts, *rows.shape[1:]), rows.dtype)
-            for name, rows in batch.items()
-        }
+        rows = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
         try:
             trainable, frozen = optimizers.split(self.target.params, self.treatments)
-            return parts * training_multiply_adds(loss, trainable, frozen, part, self.target.key)
+            return training_multiply_adds(loss, trainable, frozen, rows, self.target.key)
         except ValueError as error:
             logging.warning("no model FLOP/s will be logged: %s", error)
             return None

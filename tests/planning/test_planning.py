@@ -95,6 +95,7 @@ def test_search_tries_the_likeliest_first_and_ranks_what_fits(experiment, monkey
     assert found[3].layout.remat is None  # nothing recomputed was tried first
     lines = search.table(found).splitlines()
     assert len(lines) == 5 and "too much" in lines[-1]
+    assert [line.split()[-5] for line in lines[1:]] == ["HBM", "HBM", "memory", "memory"]
 
 
 def test_what_was_compiled_corrects_the_estimates_of_the_same_policy(experiment, monkeypatch):
@@ -135,6 +136,18 @@ def test_search_compiles_nothing_that_cannot_fit(experiment, monkeypatch):
         UserError, match=r"no layout of this step fits v5e:1x1: the smallest is estimated at 0"
     ):
         search.search(experiment, one_chip(2**20), tries=2)
+
+
+def test_microbatches_of_what_compares_rows_come_after_those_that_cost_less():
+    layouts = [
+        search.Layout(sizes=tuple(dict(data=8, fsdp=1, tensor=1, sequence=1).items()), rules="replicated",
+                      remat=remat, accumulate=accumulate)
+        for remat, accumulate in ((None, 1), (None, 4), ("dots", 1), ("full", 1))
+    ]  # fmt: skip
+    for name, order in (("language:tiny", [0, 1, 2, 3]), ("clip:tiny", [0, 2, 3, 1])):
+        system = configs.experiment(configs.load(name)).system
+        ranked = sorted(layouts, key=lambda layout: search._likely_slow(layout, system))
+        assert [layouts.index(layout) for layout in ranked] == order
 
 
 def test_layouts_multiply_to_the_devices_and_divide_the_rows(experiment):

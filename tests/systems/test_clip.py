@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 from importlib import import_module
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from pytest import approx
 from small import CLIP_SYSTEM, batch, fresh, perturbed
@@ -197,6 +201,53 @@ def test_the_loss_is_that_of_the_logits(params, objective):
     terms, _ = system.loss(params | bias, b, jax.random.key(0))
     _, total, count = terms["contrastive"]
     np.testing.assert_allclose(total / count, expected, rtol=1e-4)
+
+
+def gradients(objective, accumulate, params, **form):
+    """Gradient and metrics of a batch of 16 rows whose pictures and captions differ."""
+    tokens = np.random.default_rng(0).integers(4, 40, (16, 12))
+    tokens[:, -1] = 2
+    system = dataclasses.replace(CLIP_SYSTEM, objective=objective, **form)
+    bias = {"logit_bias": jnp.float32(-2.0)} if objective == "sigmoid" else {}
+    function = jax.jit(step.make_gradients(system, accumulate=accumulate))
+    return function(params | bias, {}, batch(tokens), jax.random.key(0))
+
+
+@pytest.mark.parametrize("objective", ["softmax", "sigmoid"])
+def test_microbatches_are_compared_with_all_of_the_batch(params, objective):
+    gradient, metrics = gradients(objective, 1, params)
+    parts, part_metrics = gradients(objective, 4, params)
+    chex.assert_trees_all_close(parts, gradient, rtol=2e-4, atol=1e-5)
+    chex.assert_trees_all_close(part_metrics, metrics, rtol=1e-5)
+    for tower in ("vision", "text"):
+        assert float(optax.tree.norm(gradient[tower])) > 0.01
+
+
+ON_EIGHT_DEVICES = """
+import chex, jax
+from flax import linen as nn
+from small import CLIP_SYSTEM, perturbed
+from test_clip import gradients
+
+params = perturbed(CLIP_SYSTEM)
+alone = gradients("softmax", 1, params)
+alone[1].pop("batch_accuracy")
+mesh = jax.make_mesh((4, 2), ("data", "fsdp"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+with jax.set_mesh(mesh), nn.logical_axis_rules([("batch", ("data", "fsdp"))]):
+    ring = gradients("softmax", 2, params, ring=True)
+chex.assert_trees_all_close(ring, alone, rtol=2e-4, atol=1e-5)
+"""
+
+
+def test_microbatches_on_a_ring_of_devices_are_compared_with_all_of_the_batch():
+    environment = {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "PYTHONPATH": os.path.dirname(__file__),
+    }
+    command = [sys.executable, "-c", ON_EIGHT_DEVICES]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
