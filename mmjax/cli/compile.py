@@ -4,8 +4,8 @@ Compiles the training step of a config for a TPU pod on this machine, which need
 every chip holds and does: memory against what it has, FLOPs, HBM and network traffic, which of them bounds
 the step, and the model FLOPs utilization at that bound. Needs the TPU compiler: pip install 'mmjax[tpu]'.
 
-  mmjax compile --config pod_clip:l14 --topology v5e:16x16 --mesh fsdp=256
-  mmjax compile --config pod_language:7b --topology v5e:16x16 --search
+  mmjax compile --config pod:clip_l14 --topology v5e:16x16 --mesh fsdp=256
+  mmjax compile --config pod:language_7b --topology v5e:16x16 --search
 
   --topology  v4, v5e, v5p, v6e or tpu7x and the sides of a slice; by default the config's own
   --slices    so many slices, joined by the data-center network (default 1)

@@ -100,6 +100,7 @@ class Report:
                 "compiler_counts_loops_once": self.compiler_flops,
             },
             "hbm_bytes": cost.hbm_bytes,
+            "host_bytes": cost.host_bytes,
             "bytes_accessed": cost.bytes_accessed,
             "collectives": [dataclasses.asdict(each) for each in roofline.traffic],
             "roofline": _roofline_json(roofline),

@@ -40,6 +40,8 @@ def _lines(report: Report) -> Iterator[str]:
         "compiled FLOPs", f"{_scaled(cost.flops, 'FLOP')} ({_scaled(cost.matmul_flops, 'FLOP')} in products)"
     )
     yield _line("HBM traffic", _scaled(cost.hbm_bytes, "B"))
+    if cost.host_bytes:
+        yield _line("traffic with the host's memory", _scaled(cost.host_bytes, "B"))
     for each in report.roofline.traffic[:_MANY]:
         seconds = each.ici_seconds + each.dcn_seconds
         where = "DCN" if each.dcn_seconds > each.ici_seconds else "ICI"

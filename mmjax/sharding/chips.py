@@ -1,10 +1,11 @@
 """What one TPU chip can do, and which topologies exist.
 
 Sources. Peak bf16 FLOP/s, HBM bandwidth, cores and shapes: the system-architecture pages of Cloud TPU (v4,
-v5e, v5p, v6e, tpu7x). One-way bandwidth of an ICI link and DCN egress per chip: "How to Scale Your Model"
-(Austin et al. 2025), chapter 2, whose link figures are what is reached (45 of 50 GB/s on v5e), not the
-marketed sum of both directions. HBM that a program may use: what libtpu's compiler itself says when a program
-exceeds it (0.0.42), which is what a run is held to; the marketed 16 GB of a v5e are 15.75 GiB.
+v5e, v5p, v6e, tpu7x). One-way bandwidth of an ICI link, DCN egress per chip and PCIe: "How to Scale Your
+Model" (Austin et al. 2025), chapter 2, whose link figures are what is reached (45 of 50 GB/s on v5e), not the
+marketed sum of both directions; it says nothing of tpu7x's PCIe, which is taken to be v6e's. HBM that a
+program may use: what libtpu's compiler itself says when a program exceeds it (0.0.42), which is what a run is
+held to; the marketed 16 GB of a v5e are 15.75 GiB.
 """
 
 import dataclasses
@@ -23,8 +24,8 @@ class Chip:
     Attributes:
       hbm: bytes a program may use.
       flops: peak bf16 FLOP/s.
-      hbm_bandwidth, ici_bandwidth, dcn_bandwidth: bytes/s; of an ICI link one way, of DCN what a chip's share
-        of its host sends.
+      hbm_bandwidth, ici_bandwidth, dcn_bandwidth, pcie_bandwidth: bytes/s; of an ICI link one way, of DCN
+        what a chip's share of its host sends, of PCIe between a chip and its host.
       dimensions: of the torus.
       ring: a side of this length, or a multiple of it, is closed to a ring.
       largest: the shape of a whole pod.
@@ -36,6 +37,7 @@ class Chip:
     hbm_bandwidth: float
     ici_bandwidth: float
     dcn_bandwidth: float
+    pcie_bandwidth: float
     dimensions: int
     ring: int
     largest: tuple[int, ...]
@@ -50,23 +52,24 @@ class Chip:
 
 def _chip(name: str, hbm: float, *figures: float, **shape) -> Chip:
     flops, *bandwidths = figures
-    names = ("hbm_bandwidth", "ici_bandwidth", "dcn_bandwidth")
+    names = ("hbm_bandwidth", "ici_bandwidth", "dcn_bandwidth", "pcie_bandwidth")
     return Chip(name=name, hbm=hbm * GIB, flops=flops, **dict(zip(names, bandwidths, strict=True)), **shape)
 
 
+def _cubes(*largest: int) -> dict:
+    return dict(dimensions=3, ring=4, largest=largest)
+
+
 _FLAT = dict(dimensions=2, ring=16, largest=(16, 16))
-_CUBES = dict(dimensions=3, ring=4)
 CHIPS = {
     chip.name: chip
     for chip in (
-        # name, HBM in GiB, bf16 FLOP/s, bytes/s of HBM, of an ICI link one way, of DCN
-        _chip("v4", 2 * 15.25, 2.75e14, 1.228e12, 4.5e10, 6.25e9, **_CUBES, largest=(16, 16, 16), devices=2),
-        _chip("v5e", 15.75, 1.97e14, 8.19e11, 4.5e10, 3.125e9, **_FLAT),
-        _chip("v5p", 95.74, 4.59e14, 2.765e12, 9e10, 6.25e9, **_CUBES, largest=(16, 16, 24)),
-        _chip("v6e", 31.25, 9.18e14, 1.64e12, 9e10, 1.25e10, **_FLAT),
-        _chip(
-            "tpu7x", 2 * 94.75, 2.307e15, 7.38e12, 9e10, 1.25e10, **_CUBES, largest=(16, 24, 24), devices=2
-        ),
+        # name, HBM in GiB, bf16 FLOP/s, bytes/s of HBM, of an ICI link one way, of DCN, of PCIe
+        _chip("v4", 2 * 15.25, 2.75e14, 1.228e12, 4.5e10, 6.25e9, 1.5e10, **_cubes(16, 16, 16), devices=2),
+        _chip("v5e", 15.75, 1.97e14, 8.19e11, 4.5e10, 3.125e9, 1.5e10, **_FLAT),
+        _chip("v5p", 95.74, 4.59e14, 2.765e12, 9e10, 6.25e9, 1.5e10, **_cubes(16, 16, 24)),
+        _chip("v6e", 31.25, 9.18e14, 1.64e12, 9e10, 1.25e10, 3.2e10, **_FLAT),
+        _chip("tpu7x", 2 * 94.75, 2.307e15, 7.38e12, 9e10, 1.25e10, 3.2e10, **_cubes(16, 24, 24), devices=2),
     )
 }
 

@@ -6,7 +6,8 @@ runs. Loops whose number of iterations only data tell (decoding) stand apart, at
 
 Bytes are counted twice over. `bytes_accessed` follows the compiler's convention: operands and results of
 every instruction that is not inside a fusion, slices at their own size. `hbm_bytes` counts those among them
-that live in HBM: the TPU compiler also places arrays in on-chip memory, whose traffic costs HBM nothing.
+that live in HBM: the TPU compiler also places arrays in on-chip memory, whose traffic costs HBM nothing. What
+is kept in the host's memory (rematerialisation by offloading) is counted as `host_bytes`.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mmjax.sharding.collectives import Collective, kind_of, read
-from mmjax.sharding.hlo import Array, Computation, Instruction, Module, parse
+from mmjax.sharding.hlo import HBM, HOST, Array, Computation, Instruction, Module, parse
 
 _ONE_EACH = re.compile(
     "abs|add|and|ceil|clamp|compare|convert|divide|floor|is-finite|maximum|minimum|multiply|negate|not|or|popcnt|"
@@ -54,6 +55,7 @@ class Cost:
     transcendentals: float = 0.0
     bytes_accessed: float = 0.0
     hbm_bytes: float = 0.0
+    host_bytes: float = 0.0
     collectives: Mapping[Collective, float] = dataclasses.field(default_factory=dict)
     loops: tuple["Cost", ...] = ()
 
@@ -71,7 +73,7 @@ class Cost:
         return Cost(**numbers, collectives=collectives, loops=self.loops)
 
 
-_NUMBERS = ("flops", "matmul_flops", "transcendentals", "bytes_accessed", "hbm_bytes")
+_NUMBERS = ("flops", "matmul_flops", "transcendentals", "bytes_accessed", "hbm_bytes", "host_bytes")
 
 
 def measure(text: str, *, devices: int = 1, count_loops: bool = True) -> Cost:
@@ -231,6 +233,10 @@ def _traffic(module: Module, at: Computation, i: Instruction) -> Cost:
         pair = results[:2]
         moved = min(array.bytes for array in pair)
         return _accessed([(moved, array.space) for array in pair])
+    if i.opcode == "dynamic-update-slice-start":  # ((to, update, ...), to, context)
+        return _accessed([(results[1].bytes, results[1].space), (results[1].bytes, results[0].space)])
+    if i.opcode == "dynamic-slice-start":  # ((from, ...), result, context)
+        return _accessed([(results[-2].bytes, results[0].space), (results[-2].bytes, results[-2].space)])
     if kind_of(i):  # an asynchronous start repeats its operands in its result
         read = [(array.bytes, array.space) for arrays in operands for array in arrays]
         written = results[-1:] if i.opcode.endswith("-start") else results
@@ -305,5 +311,8 @@ def _moves(i: Instruction) -> bool:
 
 
 def _accessed(parts: list[tuple[int, int]]) -> Cost:
+    def within(memory: int) -> int:
+        return sum(size for size, space in parts if space == memory)
+
     total = sum(size for size, _ in parts)
-    return Cost(bytes_accessed=total, hbm_bytes=sum(size for size, space in parts if space == 0))
+    return Cost(bytes_accessed=total, hbm_bytes=within(HBM), host_bytes=within(HOST))

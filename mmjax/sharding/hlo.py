@@ -21,14 +21,16 @@ _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}|(?:true|false)_computat
 _TRIP_COUNT = re.compile(r'known_trip_count"?:\s*\{"n":\s*"?(\d+)')
 _BITS = {"pred": 8, "token": 0, "opaque": 0, "s4": 4, "u4": 4, "s2": 2, "u2": 2, "c64": 64, "c128": 128}
 
+HBM, HOST = 0, 5  # memory spaces
+
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """One array of a shape. `space` is the memory it lives in: 0 is HBM, everything else is on the chip."""
+    """One array of a shape. `space` is the memory it lives in: `HBM`, `HOST`, or another, on the chip."""
 
     dtype: str
     sizes: tuple[int, ...]
-    space: int = 0
+    space: int = HBM
 
     @property
     def elements(self) -> int:
@@ -211,7 +213,7 @@ def _count(direction: str, start: int, limit: int, step: int) -> int | None:
 def _array(found: re.Match) -> Array:
     sizes = tuple(int(size.strip(" <=")) for size in found[2].split(",") if size.strip())
     space = re.search(r"S\((\d+)\)", found[3] or "")
-    return Array(found[1], sizes, int(space[1]) if space else 0)
+    return Array(found[1], sizes, int(space[1]) if space else HBM)
 
 
 def parse(text: str) -> Module:

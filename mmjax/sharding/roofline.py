@@ -1,9 +1,9 @@
 """How fast a step can be at best: what each resource of a chip needs for its share of the work.
 
-Compute, HBM, ICI and DCN work side by side, so the slowest of them bounds the step; what really happens lies
-between that and one after another. Exchanges among chips go over rings: an axis of the mesh that runs around
-a closed side of the torus uses both directions of its links, an open one is as slow as its busiest end.
-Exchanges along different axes are taken to wait for each other, as layers do.
+Compute, HBM, ICI, DCN and PCIe (to the host's memory) work side by side, so the slowest of them bounds the
+step; what really happens lies between that and one after another. Exchanges among chips go over rings: an
+axis of the mesh that runs around a closed side of the torus uses both directions of its links, an open one is
+as slow as its busiest end. Exchanges along different axes are taken to wait for each other, as layers do.
 """
 
 import dataclasses
@@ -51,13 +51,15 @@ class Roofline:
     hbm: float
     ici: float
     dcn: float
+    pcie: float
     model_flops: float | None
     peak: float
     traffic: tuple[Traffic, ...]
 
     @property
     def seconds(self) -> Mapping[str, float]:
-        return {"compute": self.compute, "HBM": self.hbm, "ICI": self.ici, "DCN": self.dcn}
+        resources = ("compute", "HBM", "ICI", "DCN", "PCIe")
+        return {name: getattr(self, name.lower()) for name in resources}
 
     @property
     def bound(self) -> str:
@@ -94,6 +96,7 @@ def estimate(cost: Cost, mesh: Mesh, topology: Topology, *, model_flops: float |
         hbm=cost.hbm_bytes / (chip.hbm_bandwidth / chip.devices),
         ici=sum(each.ici_seconds for each in traffic),
         dcn=sum(each.dcn_seconds for each in traffic),
+        pcie=cost.host_bytes / (chip.pcie_bandwidth / chip.devices),
         model_flops=None if model_flops is None else model_flops / devices,
         peak=peak,
         traffic=traffic,

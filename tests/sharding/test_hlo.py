@@ -176,6 +176,23 @@ def test_memory_on_the_chip_is_no_hbm_traffic():
     assert cost.flops == 8
 
 
+def test_what_the_host_keeps_is_counted_apart_slice_by_slice():
+    kept, slice_ = "bf16[2,16]{1,0:T(8)S(5)}", "bf16[1,16]{1,0:T(8)}"
+    text = f"""ENTRY %main (x: bf16[1,16], i: s32[]) -> bf16[1,16] {{
+  %x = {slice_} parameter(0)
+  %i = s32[] parameter(1)
+  %h = {kept} custom-call(), custom_call_target="AllocateBuffer"
+  %u = (({kept}, {slice_}, s32[], s32[]), {kept}, u32[]{{:S(2)}}) dynamic-update-slice-start(%h, %x, %i, %i)
+  %k = {kept} dynamic-update-slice-done(%u)
+  %s = (({kept}, s32[], s32[]), {slice_}, u32[]{{:S(2)}}) dynamic-slice-start(%k, %i, %i)
+  ROOT %d = {slice_} dynamic-slice-done(%s)
+}}
+"""
+    cost = costs.measure(text)
+    assert cost.host_bytes == cost.hbm_bytes == 2 * 32  # out and back
+    assert cost.bytes_accessed == 4 * 32
+
+
 def test_a_batched_product_in_windows_counts_its_real_positions():
     # A TPU program writes 32 products [16, 64] x [64, 24] so: of 32 x 32 positions 32 are real.
     text = """ENTRY %main (x: bf16[32,16,64], w: bf16[32,64,24]) -> bf16[32,16,24] {

@@ -43,6 +43,12 @@ def test_compute_and_memory_bounds_by_hand():
     assert roofline(Cost(hbm_bytes=1.0), pod).mfu(1.0) is None
 
 
+def test_what_the_host_keeps_goes_over_pcie():
+    found = roofline(Cost(host_bytes=3e9, hbm_bytes=8.19e9), slices((2, 2), sizes={"data": 4}))
+    assert found.seconds["PCIe"] == pytest.approx(0.2)
+    assert found.bound == "PCIe" and found.without_overlap == pytest.approx(0.21)
+
+
 def gather(group, size=16e9):
     return Cost(collectives={Collective("all-gather", int(size), tuple(group)): 2.0})
 

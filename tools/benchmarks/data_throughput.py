@@ -1,6 +1,6 @@
 """Pictures per second from encoded records to batches, beside the usual loaders, on the same files.
 
-    python -m tools.benchmarks.data_throughput [--directory DIR] [--rounds 3] [--seconds 10] [--minutes 10]
+    python -m tools.benchmarks.data_throughput [--directory DIR] [--rounds 3] [--seconds 30] [--minutes 10]
 
 640x480 JPEG to 224 px (shorter side resized, centre cut out) and 77 tokens, in batches of 256 on 2 cores:
 
@@ -10,6 +10,7 @@
     ceiling      the decoder alone: 2 threads that decode and resize bytes in memory, with nothing around them
 
 Each runs in a process of its own, in turn, `rounds` times, for `seconds`; ratios are between the medians.
+Work on batches that are not finished at the end does not count, so that a window must hold many of them.
 "per core" is pictures per second of a core's time, which does not depend on what else the machine does;
 memory is the resident set (children included), and its growth over the second half. Pictures are synthetic,
 with the 1/f spectrum of photographs, and written once. With --minutes, mmjax then runs alone for so long.
@@ -226,7 +227,7 @@ def main() -> None:
     )
     parser.add_argument("--directory", type=Path, default=Path("~/.cache/mmjax/throughput").expanduser())
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
