@@ -1,6 +1,6 @@
 """Training steps, sampling and generation beside PyTorch, on one device, in one run.
 
-    python -m tools.benchmarks.beside_torch [--only clip,decoder,dit,sample,generate] [--rounds 5]
+    python -m tools.benchmarks.beside_torch [--only products,clip,decoder,dit,sample,generate] [--rounds 5]
         [--backend gpu --dtype bfloat16] [--profile DIR]
 
 Needs the `parity` extra (torch, transformers, diffusers). Both sides have the same sizes and random weights,
@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import torch
 from flax import linen as nn
@@ -142,6 +143,35 @@ def clip(side: Side, batch: int = 64, size: int = 64, patch: int = 8, length: in
     rows = {"image": image.transpose(0, 2, 3, 1)[:, None], "tokens": tokens.astype(np.int32)}
     loss = lambda: model(input_ids=words, pixel_values=pixels, return_loss=True).loss  # noqa: E731
     return step(side, system, rows, model, loss)
+
+
+def products(side: Side, tokens: int = 4096, times: int = DEPTH) -> Workload:
+    """The products of six layers' matrices alone, forward and backward: what a step cannot be faster than."""
+    sizes = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
+    inputs, matrices = (
+        [RANDOM.normal(size=shape).astype(np.float32) for shape in shapes]
+        for shapes in ([(tokens, before) for before, _ in sizes], sizes)
+    )
+
+    def all_of(inputs, matrices):
+        outputs = [x @ w for x, w in zip(inputs, matrices, strict=True)]
+        backward = [(y @ w.T, x.T @ y) for x, w, y in zip(inputs, matrices, outputs, strict=True)]
+        return outputs, backward
+
+    run, here = jax.jit(all_of), [[jnp.asarray(x, side.dtype) for x in xs] for xs in (inputs, matrices)]
+    there = [[side.put(x).to(getattr(torch, side.dtype)) for x in xs] for xs in (inputs, matrices)]
+
+    def ours():
+        for _ in range(times):
+            jax.block_until_ready(run(*here))
+
+    def peer():
+        with torch.inference_mode():
+            for _ in range(times):
+                all_of(*there)
+        side.wait()
+
+    return Workload(ours=ours, peer=peer, flops=6.0 * times * tokens * sum(m.size for m in matrices))
 
 
 def llama(side: Side, length: int):
@@ -275,7 +305,7 @@ def generate(side: Side, batch: int = 8, prompt: int = 32, length: int = 96) -> 
     return Workload(ours=lambda: jax.block_until_ready(run(params, tokens)), peer=peer)
 
 
-WORKLOADS = {"clip": clip, "decoder": decoder, "dit": dit, "sample": sample, "generate": generate}
+WORKLOADS = {work.__name__: work for work in (products, clip, decoder, dit, sample, generate)}
 
 
 def fastest(workload: Workload, rounds: int) -> tuple[float, float]:
