@@ -57,9 +57,16 @@ def report():
             program=GIB // 8,
             capacity=chip.hbm,
         ),
-        cost=Cost(flops=2.1e13, matmul_flops=2e13, hbm_bytes=8.19e10),
+        cost=Cost(flops=2.1e13, matmul_flops=2e13, hbm_bytes=8.19e10, host_bytes=1.5e9),
         roofline=Roofline(
-            compute=0.2, hbm=0.1, ici=0.1, dcn=0.0, model_flops=1.97e13, peak=1.97e14, traffic=(traffic,)
+            compute=0.2,
+            hbm=0.1,
+            ici=0.1,
+            dcn=0.0,
+            pcie=0.1,
+            model_flops=1.97e13,
+            peak=1.97e14,
+            traffic=(traffic,),
         ),
         iteration=None,
         compiler_flops=1e12,
@@ -73,7 +80,9 @@ def test_the_text_says_what_bounds_the_step_and_whether_it_fits(report):
     assert "training step on v5e:4x4: 16 chips, mesh fsdp=16, 256 rows" in told
     assert "17.12 GiB of 15.75 GiB (109%): does not fit" in told
     assert "compute                              200.00 ms  <- bound" in told
-    assert "50.0% with everything overlapped, 25.0% with nothing" in told
+    assert "50.0% with everything overlapped, 20.0% with nothing" in told
+    assert "traffic with the host's memory       1.50 GB" in told
+    assert "PCIe                                 100.00 ms" in told
     assert "9.00 GB sent in 3, 100.00 ms on ICI" in told
     plain = json.loads(json.dumps(report.to_json()))
     assert plain["memory"]["peak"] == report.memory.peak and not plain["memory"]["fits"]
