@@ -13,13 +13,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mmjax.data.decode import decode
+from mmjax.data.decode import Jpeg, decode
 from mmjax.data.images import ImageSpec
 from mmjax.data.layouts import one_slot
 from mmjax.data.tiling import PatchSpec, Tiles
 
 Batch = dict[str, np.ndarray]
 Augment = Callable[..., np.ndarray]  # of `mmjax.data.transforms`
+
+
+def _as_it_is(data: bytes) -> bytes:
+    return data
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,8 +50,11 @@ class Squares:
             "image_valid": np.zeros((*shape, self.images), bool),
         }
 
-    def decode(self, data: bytes) -> Image.Image | np.ndarray:
-        return self.spec.pixels(data) if self.augment is None else self.spec.decode(data)
+    def open(self, data: bytes) -> bytes | Jpeg:
+        return self.spec.open(data)
+
+    def decode(self, picture: bytes | Jpeg) -> Image.Image | np.ndarray:
+        return self.spec.pixels(picture) if self.augment is None else self.spec.decode(picture)
 
     def fill(self, row: Batch, pictures: Sequence[Any], rng: np.random.Generator | None) -> None:
         for m, picture in enumerate(pictures):
@@ -64,6 +71,8 @@ class Patches:
     images: int
     augment: Augment | None = None
     slots_per_image: int = 1
+
+    open = staticmethod(_as_it_is)
 
     @property
     def bytes(self) -> int:
@@ -106,6 +115,8 @@ class TiledPictures:
     length: int
     marker: int
 
+    open = staticmethod(_as_it_is)
+
     @property
     def bytes(self) -> int:
         return self.spec.most * 3 * self.spec.size**2
@@ -147,6 +158,7 @@ class NoPictures:
     images = 0
     bytes = 1
     slots = staticmethod(one_slot)
+    open = staticmethod(_as_it_is)
 
     def blank(self, *shape: int) -> Batch:
         return {}

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,12 +26,13 @@ from mmjax.data.tokenizer import Tokenizer
 from mmjax.errors import UserError
 
 Media = Squares | Patches | TiledPictures | NoPictures
+_Parts = tuple[str, Sample, tuple[int, ...], tuple[Any, ...]]  # id, sample, facts, pictures of a record
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
-    """A record ready to be put into a row: its sample, its decoded pictures, the facts that the
-    config names, its number in its stream."""
+    """A record ready to be put into a row: its sample, its decoded pictures (which the sample no longer
+    holds), the facts that the config names, its number in its stream."""
 
     sample: Sample
     pictures: tuple[Any, ...]
@@ -68,7 +69,8 @@ class Stream:
         self.records: Records[Example] = Records(
             source,
             self._laid_out,
-            self._example,
+            self._opened,
+            self._decoded,
             name=name,
             max_bad_share=config.max_bad_share,
             cache=(config.cache_megabytes << 20) // (media.bytes * max(config.images, 1)),
@@ -154,19 +156,19 @@ class Stream:
             return self.packed[row].tolist()
         return [int(self._order[row]) if self._config.buckets else row]
 
-    def _laid_out(self, number: int, data: bytes) -> tuple[str, Sample, tuple[int, ...]]:
-        """(id, sample, facts) of a record."""
+    def _laid_out(self, number: int, data: bytes) -> _Parts:
         record = decode(data)
         facts = tuple(_whole_number(record, name) for name in self._config.facts)
-        return record.id, self._layout(record), facts
+        sample = self._layout(record)
+        return record.id, dataclasses.replace(sample, pictures=()), facts, sample.pictures
 
-    def _example(self, number: int, laid_out: tuple[str, Sample, tuple[int, ...]]) -> Example:
-        id, sample, facts = laid_out
-        try:
-            pictures = tuple(self._media.decode(picture) for picture in sample.pictures)
-        except BadRecord as bad:
-            bad.id = id
-            raise
+    def _opened(self, number: int, laid_out: _Parts) -> _Parts:
+        id, sample, facts, pictures = laid_out
+        return id, sample, facts, _each(id, pictures, self._media.open)
+
+    def _decoded(self, number: int, opened: _Parts) -> Example:
+        id, sample, facts, pictures = opened
+        pictures = _each(id, pictures, self._media.decode)
         return Example(sample=sample, pictures=pictures, facts=facts, number=number)
 
     def _layout(self, record: AnyRecord) -> Sample:
@@ -182,6 +184,15 @@ class Stream:
         tokenizer = hashlib.sha256(self._tokenizer.to_json().encode()).hexdigest()
         layouts = (config.template, chat_template(config.chat), config.document, config.text_length)
         return repr((layouts, config.images, config.tiles, config.slots_per_image, tokenizer))
+
+
+def _each(id: str, pictures: tuple[Any, ...], prepare: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """The pictures of a record, each one step further."""
+    try:
+        return tuple(map(prepare, pictures))
+    except BadRecord as bad:
+        bad.id = id
+        raise
 
 
 def _whole_number(record: AnyRecord, fact: str) -> int:

@@ -109,6 +109,19 @@ def test_a_size_is_read_from_the_header_alone(monkeypatch):
         decode.size_of(b"")
 
 
+@pytest.mark.parametrize("name", SOUND)
+def test_an_opened_picture_is_decoded_as_its_bytes_are(name, spec):
+    np.testing.assert_array_equal(spec.pixels(spec.open(SOUND[name])), spec.pixels(SOUND[name]))
+
+
+@pytest.mark.skipif(not decode.fast(), reason="the extra fast-image is not installed")
+def test_the_header_of_an_opened_picture_is_not_read_again(monkeypatch):
+    spec = ImageSpec(size=64)
+    opened = spec.open(encoded(smooth(640, 480), "JPEG"))
+    monkeypatch.setattr(Image, "open", lambda *a, **k: pytest.fail("read again"))
+    assert spec.pixels(opened).shape == (64, 64, 3)
+
+
 def test_a_run_counts_every_kind_and_goes_on(tmp_path):
     bad = [Record(id=name, image=data, caption="a thing") for name, (data, _) in BROKEN.items()]
     source = write(tmp_path / "world", {"train": [*records(10), *bad]}, {}).directory
