@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from mmjax import flops
-from mmjax.config import Experiment, replaced
+from mmjax.config import Experiment
 from mmjax.data.layouts import blank
 from mmjax.data.pipeline import DataConfig
 from mmjax.data.streams import media_of
@@ -23,8 +22,7 @@ from mmjax.errors import UserError
 from mmjax.sharding import ShardingRules, activate, batch_sharding, check_batch_size
 from mmjax.sharding.report import bytes_per_device
 from mmjax.systems.system import System
-from mmjax.training import optimizers
-from mmjax.training.trainer import Trainer
+from mmjax.training.trainer import Trainer, model_flops
 
 # Ids are values, and only shapes are asked for.
 TRAINING = "training step"
@@ -87,7 +85,7 @@ def training(experiment: Experiment, devices: Sequence[jax.Device]) -> Program:
             "averaged parameters": _held(target.ema),
             "batch": _held(batch),
         },
-        model_flops=training_flops(system, trainer.treatments, target.params, shapes),
+        model_flops=model_flops(system, trainer.treatments, target.params, shapes),
         rows=config.batch_size,
     )
 
@@ -123,31 +121,6 @@ def sampling(
 
     wanted = {name: shapes[name] for name in names}
     return _serving(experiment, devices, f"{method} ({steps} steps)", run, wanted, batch_size)
-
-
-def training_flops(
-    system: System,
-    treatments: Mapping[optimizers.Path, Any],
-    params: Any,
-    batch: Mapping[str, jax.ShapeDtypeStruct],
-) -> float | None:
-    """FLOPs of one update, forward and backward, nothing recomputed; None where shapes do not tell."""
-    system = plain(system)
-    trainable, frozen = optimizers.split(params, treatments)
-
-    def loss(trainable: Any, frozen: Any, batch: Any, key: jax.Array) -> Any:
-        terms, _ = system.loss(optimizers.merge(trainable, frozen), batch, key)
-        return [total for _, total, _ in terms.values()]
-
-    try:
-        return 2.0 * flops.training_multiply_adds(loss, trainable, frozen, batch, jax.random.key(0))
-    except ValueError:
-        return None
-
-
-def plain(system: System) -> System:
-    """The same function without rematerialisation or kernels, whose work can be counted from shapes."""
-    return replaced(system, remat=None, attention="xla")
 
 
 def _ability(system: System, methods: Sequence[str], flag: str) -> str:

@@ -39,7 +39,7 @@ from mmjax.training import metrics as logs
 from mmjax.training import optimizers
 from mmjax.training.state import TrainState
 from mmjax.training.telemetry import Profiler, Telemetry, Window
-from mmjax.training.trainer import Trainer, TrainingConfig
+from mmjax.training.trainer import Trainer, TrainingConfig, model_flops
 from mmjax.training.watchdog import Watchdog
 
 DIAGNOSIS = "diagnosis"
@@ -152,7 +152,8 @@ class _Loop:
 
     def updates(self, state: TrainState, first: int) -> TrainState:
         """The state after the last update."""
-        config, log, phase = self.trainer.config, self.log, self.telemetry.phase
+        trainer, log, phase = self.trainer, self.log, self.telemetry.phase
+        config = trainer.config
         pending = None  # (number, metrics) of the newest update whose metrics were not read yet
         try:
             for number in range(first + 1, config.steps + 1):
@@ -160,11 +161,13 @@ class _Loop:
                 with phase("input"):
                     rows = next(self.source)
                     with jax.transfer_guard("allow"):
-                        batch = put_batch(rows, self.trainer.mesh)
+                        batch = put_batch(rows, trainer.mesh)
                 with phase("dispatch" if number > first + 1 else "compile"):
-                    state, metrics = self.trainer.step(state, batch)
+                    state, metrics = trainer.step(state, batch)
                     if number == first + 1:  # while the devices work on it
-                        self.telemetry.multiply_adds = self.trainer.multiply_adds(batch)
+                        self.telemetry.model_flops = model_flops(
+                            trainer.system, trainer.treatments, trainer.target.params, batch
+                        )
                 log.read(pending)
                 pending = (number, metrics)
 

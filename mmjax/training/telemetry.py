@@ -57,13 +57,13 @@ class Telemetry:
     Attributes:
       batch_size: rows of an update.
       devices: all devices of the run.
-      multiply_adds: of one update, see `mmjax.flops.training_multiply_adds`; None where they are not known.
+      model_flops: of one update, see `mmjax.training.trainer.model_flops`; None where they are not known.
       doing: the phase the run is in, for who asks from another thread.
     """
 
     batch_size: int
     devices: Sequence[jax.Device]
-    multiply_adds: int | None = None
+    model_flops: float | None = None
     clock: Callable[[], float] = time.monotonic
     doing: str = "start"
 
@@ -113,9 +113,9 @@ class Telemetry:
         }
 
     def _flops(self, step: float) -> dict[str, float]:
-        if not self.multiply_adds:
+        if not self.model_flops:
             return {}
-        rate, peak = 2 * self.multiply_adds / step, peak_flops(self.devices)
+        rate, peak = self.model_flops / step, peak_flops(self.devices)
         return {"model_flops_per_second": rate, **({"mfu": rate / peak} if peak else {})}
 
     def _memory(self) -> dict[str, float]:

@@ -144,23 +144,6 @@ class Trainer:
             step=jax.jit(step, donate_argnums=0, out_shardings=(shardings, replicated(mesh))),
         )
 
-    def multiply_adds(self, batch: Mapping[str, Any]) -> int | None:
-        """Of one update on a batch of these shapes, without what is computed twice to save memory; None where
-        shapes do not tell. Call it under `activate`."""
-        system = replaced(self.system, remat=None, attention="xla")  # a kernel's work cannot be counted
-
-        def loss(trainable: Any, frozen: Any, batch: Any, key: jax.Array) -> jax.Array:
-            terms, _ = system.loss(optimizers.merge(trainable, frozen), batch, key)
-            return sum(weight * total / count for weight, total, count in terms.values())
-
-        rows = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
-        try:
-            trainable, frozen = optimizers.split(self.target.params, self.treatments)
-            return training_multiply_adds(loss, trainable, frozen, rows, self.target.key)
-        except ValueError as error:
-            logging.warning("no model FLOP/s will be logged: %s", error)
-            return None
-
     def create(self) -> TrainState:
         """The state before the first update, with `training.initialize` applied.
 
@@ -182,3 +165,27 @@ class Trainer:
         trainable, _ = optimizers.split(params, self.treatments)
         ema = None if state.ema is None else jax.tree.map(jnp.copy, trainable)
         return state.replace(params=params, ema=ema)
+
+
+def model_flops(
+    system: System, treatments: Mapping[optimizers.Path, Any], params: Any, batch: Mapping[str, Any]
+) -> float | None:
+    """FLOPs of one update, forward and backward, nothing computed twice; None where shapes do not tell.
+
+    Args:
+      params, batch: arrays or their shapes.
+    """
+    system = replaced(system, remat=None, attention="xla")  # a kernel's work cannot be counted
+    trainable, frozen = optimizers.split(params, treatments)
+
+    def loss(trainable: Any, frozen: Any, batch: Any, key: jax.Array) -> list[jax.Array]:
+        terms, _ = system.loss(optimizers.merge(trainable, frozen), batch, key)
+        return [total for _, total, _ in terms.values()]
+
+    rows = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in batch.items()}
+    key = jax.eval_shape(jax.random.key, 0)
+    try:
+        return 2.0 * training_multiply_adds(loss, trainable, frozen, rows, key)
+    except ValueError as error:
+        logging.warning("the model's FLOPs are not known: %s", error)
+        return None

@@ -17,6 +17,7 @@ from mmjax.sharding.topology import Topology
 from mmjax.systems.dit import DiT
 from mmjax.training import optimizers
 from mmjax.training.state import abstract_params
+from mmjax.training.trainer import model_flops
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def flops(experiment, system):
     boxed = abstract_params(system)
     treatments = optimizers.treat(system.treatments(), boxed)
     batch = programs.batch_shapes(experiment.data, 8)
-    return programs.training_flops(system, treatments, nn.meta.unbox(boxed), batch)
+    return model_flops(system, treatments, nn.meta.unbox(boxed), batch)
 
 
 def test_model_flops_are_those_of_the_paper_whatever_is_recomputed(experiment):

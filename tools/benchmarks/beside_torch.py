@@ -34,7 +34,6 @@ from mmjax.diffusion.samplers import DDIM
 from mmjax.language.decoder import DecoderConfig
 from mmjax.layers.transformer import TransformerConfig
 from mmjax.layers.vision import VisionConfig
-from mmjax.planning.programs import training_flops
 from mmjax.systems.clip import CLIP, TextConfig
 from mmjax.systems.diffusion_decoder import DenoiserConfig
 from mmjax.systems.dit import DiT
@@ -43,6 +42,7 @@ from mmjax.training import optimizers
 from mmjax.training.state import abstract_params, create
 from mmjax.training.step import make_step
 from mmjax.training.telemetry import peak_flops
+from mmjax.training.trainer import model_flops
 
 DEPTH, WIDTH, HEADS, VOCABULARY = 6, 256, 4, 2048
 RANDOM = np.random.default_rng(0)
@@ -115,7 +115,7 @@ def step(side: Side, system, batch, model: torch.nn.Module, loss: Callable[[], t
         side.wait()
 
     params = jax.eval_shape(lambda: nn.meta.unbox(system.init(jax.random.key(0))))
-    return Workload(ours=ours, peer=peer, flops=training_flops(system, treatments, params, batch))
+    return Workload(ours=ours, peer=peer, flops=model_flops(system, treatments, params, batch))
 
 
 def clip(side: Side, batch: int = 64, size: int = 64, patch: int = 8, length: int = 32) -> Workload:
