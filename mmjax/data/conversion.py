@@ -84,7 +84,7 @@ class Preparation:
         return record if after == before else with_pictures(record, after)
 
     def _picture(self, data: bytes) -> bytes:
-        decoded = decoding.decode_nearly(data, self._enough)
+        decoded = decoding.decode_nearly(decoding.opened(data, self._enough))
         if not self.image_size or min(decoding.size_of(data)) <= self.image_size:
             return data
         image = decoded if isinstance(decoded, Image.Image) else Image.fromarray(decoded)

@@ -51,13 +51,13 @@ class Jpeg:
     """A JPEG and what its header says.
 
     Attributes:
-      size: of the upright picture.
+      enough: the size of an upright picture that will do.
       orientation: as EXIF numbers them.
       quick: whether libjpeg-turbo may decode it.
     """
 
     data: bytes
-    size: Size
+    enough: Size
     orientation: int
     quick: bool
 
@@ -76,19 +76,22 @@ def size_of(data: bytes) -> Size:
     return _reading(data, _upright_size)
 
 
-def opened(data: bytes) -> bytes | Jpeg:
+def opened(data: bytes, enough: Callable[[Size], Size]) -> bytes | Jpeg:
     """Reads the header of a JPEG, and nothing of another picture: the first part of `decode_nearly`.
 
     Right after another header, one takes a fifth of the time that it takes right after a picture's pixels.
 
+    Args:
+      enough: given the size of the upright picture, the size that will do.
+
     Raises:
-      BadRecord: a JPEG whose header is damaged or announces more than 64 megapixels.
+      BadRecord: a JPEG whose header is damaged or announces more than 64 megapixels; or what `enough` raises.
     """
 
     def read(image: Image.Image) -> Jpeg:
         return Jpeg(
             data=data,
-            size=_upright_size(image),
+            enough=enough(_upright_size(image)),
             orientation=_orientation(image),
             quick=fast() and image.format == "JPEG" and image.mode in ("RGB", "L"),  # CMYK is stored inverted
         )
@@ -107,30 +110,20 @@ def decode(data: bytes, *, background: tuple[int, int, int] = (255, 255, 255)) -
 
 
 def decode_nearly(
-    picture: bytes | Jpeg,
-    enough: Callable[[Size], Size],
-    *,
-    background: tuple[int, int, int] = (255, 255, 255),
+    picture: bytes | Jpeg, *, background: tuple[int, int, int] = (255, 255, 255)
 ) -> Image.Image | np.ndarray:
-    """As `decode`, but a JPEG may come back smaller than it is, and a few levels off.
-
-    Args:
-      picture: the bytes, or what `opened` made of them.
-      enough: given the size of the upright picture, the size that will do; the result is no smaller.
+    """As `decode`, of what `opened` gave; but a JPEG may come back smaller than it is, and a few levels off.
 
     Returns:
-      From Pillow, an image; from libjpeg-turbo, u8[H, W, 3].
+      No smaller than is enough. From Pillow, an image; from libjpeg-turbo, u8[H, W, 3].
     """
-
-    picture = opened(picture) if isinstance(picture, bytes) else picture
     if isinstance(picture, bytes):
         return decode(picture, background=background)
-    size = enough(picture.size)
-    if picture.quick and (pixels := _quick(picture, size)) is not None:
+    if picture.quick and (pixels := _quick(picture)) is not None:
         return pixels
 
     def read(image: Image.Image) -> Image.Image:
-        image.draft("RGB", (2 * min(size), 2 * min(size)))
+        image.draft("RGB", (2 * min(picture.enough), 2 * min(picture.enough)))
         return _exact(image, background)
 
     return _reading(picture.data, read)
@@ -162,9 +155,9 @@ def _reading(data: bytes, read: Callable[[Image.Image], object]):
         raise BadRecord("", "broken picture", _told(error)) from error
 
 
-def _quick(jpeg: Jpeg, size: Size) -> np.ndarray | None:
-    """The upright pixels from libjpeg-turbo at a scale that gives at least `size`; None where it cannot."""
-    width, height = size[::-1] if jpeg.orientation in _TURNED else size
+def _quick(jpeg: Jpeg) -> np.ndarray | None:
+    """The upright pixels from libjpeg-turbo at the smallest scale that is enough; None where it cannot."""
+    width, height = jpeg.enough[::-1] if jpeg.orientation in _TURNED else jpeg.enough
     try:
         pixels = simplejpeg.decode_jpeg(
             jpeg.data, "RGB", min_width=width, min_height=height, fastdct=True, fastupsample=True

@@ -82,9 +82,9 @@ class ImageSpec:
         """What `decode` and `pixels` take as well: a JPEG already opened, where that saves time.
 
         Raises:
-          BadRecord: as `mmjax.data.decode.opened`.
+          BadRecord: as `mmjax.data.decode.opened`; or so narrow that a side would vanish or explode.
         """
-        return opened(data) if self.draft and fast() else data
+        return opened(data, self._whole) if self.draft and fast() else data
 
     def decode(self, picture: bytes | Jpeg) -> Image.Image:
         """Decodes a picture: EXIF orientation applied, alpha laid over the background, resized, RGB.
@@ -102,7 +102,9 @@ class ImageSpec:
     def _prepared(self, picture: bytes | Jpeg) -> Image.Image | np.ndarray:
         if not self.draft:
             return self._resized(decode(picture, background=self.background))
-        decoded = decode_nearly(picture, self._whole, background=self.background)
+        if isinstance(picture, bytes):
+            picture = opened(picture, self._whole)
+        decoded = decode_nearly(picture, background=self.background)
         return self._shrunk(decoded) if isinstance(decoded, np.ndarray) else self._resized(decoded)
 
     def load(self, source: str | os.PathLike | bytes) -> np.ndarray:

@@ -152,7 +152,7 @@ def contact_sheet(pictures: Sequence[tuple[bytes, str]]) -> Image.Image:
 
 
 def _picture(data: bytes) -> tuple[str, int, int, int]:
-    decoding.decode_nearly(data, lambda size: size)
+    decoding.decode_nearly(decoding.opened(data, lambda size: size))
     with Image.open(io.BytesIO(data), formats=decoding.FORMATS) as image:
         return image.format, image.width, image.height, len(data)
 
