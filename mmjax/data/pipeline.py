@@ -18,10 +18,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import grain
 import numpy as np
 
+from mmjax.data import workers
 from mmjax.data.config import DataConfig
 from mmjax.data.layouts import blank, write_row
 from mmjax.data.mixtures import Mixture, derived_seed
-from mmjax.data.records import AnyRecord, decode
+from mmjax.data.records import AnyRecord, BadRecord, decode
 from mmjax.data.sources import caption, open_dataset
 from mmjax.data.streams import Example, Stream, media_of
 from mmjax.data.templates import Template
@@ -81,6 +82,10 @@ class Pipeline:
         name = f"{source}:{self.split}"
         return Stream(records, self.config, self.tokenizer, self._media, name=name)
 
+    def __reduce__(self):
+        """Pickled for another process, it opens its data there, where no bad record is met yet."""
+        return functools.partial(Pipeline, split=self.split), (self.config, self.tokenizer)
+
     def __len__(self) -> int:
         """Records of the split, good and bad."""
         return self._starts[-1]
@@ -137,7 +142,7 @@ class Pipeline:
           process_count: number of processes.
 
         Returns:
-          An iterator; call its `close()` to stop its threads.
+          An iterator; call its `close()` to stop its threads and processes.
 
         Raises:
           UserError: the batch does not divide; while iterating, too many bad records.
@@ -146,16 +151,14 @@ class Pipeline:
             raise UserError(
                 f"training.batch_size is {batch_size}: use a multiple of the {process_count} processes."
             )
-        draw, block = self._draws(batch_size, seed), batch_size // process_count
-
-        def local(step: int) -> Batch:
-            first = step * batch_size + process_index * block
-            return self._training_batch(draw, seed, range(first, first + block))
-
-        batches = grain.MapDataset.range(ENDLESS // batch_size).map(local)
-        iterator = iter(batches.to_iter_dataset(self._read_options(ahead=max(2, self.config.threads))))
-        iterator.set_state({"next_index": start_step})
-        return iterator
+        count = batch_size // process_count
+        block = _Block(self, batch_size, seed, range(process_index * count, (process_index + 1) * count))
+        steps = grain.MapDataset.range(start_step, ENDLESS // batch_size)
+        threads, processes = self.config.threads, self.config.processes
+        if processes:
+            batches = steps.map(block.with_news).to_iter_dataset(self._read_options(ahead=threads))
+            return iter(workers.spread(batches, processes).map(self._told))
+        return iter(steps.map(block).to_iter_dataset(self._read_options(ahead=max(2, threads))))
 
     def evaluate(self, batch_size: int) -> Iterator[Batch]:
         """One pass over the good records in record order, each in a row of its own, without augmentation.
@@ -211,6 +214,19 @@ class Pipeline:
             return starts[bucket] + walks[bucket](count * batch_size + row)
 
         return draw
+
+    def _news(self) -> list[tuple[int, int, BadRecord]]:
+        """(stream, number in it, what is wrong) of the bad records met since the last call."""
+        return [
+            (number, *news) for number, stream in enumerate(self._streams) for news in stream.records.news()
+        ]
+
+    def _told(self, batch_and_news: tuple[Batch, list[tuple[int, int, BadRecord]]]) -> Batch:
+        """The batch of another process, whose news are noted."""
+        batch, news = batch_and_news
+        for stream, number, bad in news:
+            self._streams[stream].records.note(number, bad)
+        return batch
 
     def _training_batch(self, draw: Callable[[int], int], seed: int, numbers: range) -> Batch:
         """The rows of these numbers of the run, each written into its place."""
@@ -272,6 +288,26 @@ class Pipeline:
 
     def _read_options(self, *, ahead: int) -> grain.ReadOptions:
         return grain.ReadOptions(num_threads=self.config.threads, prefetch_buffer_size=ahead)
+
+
+class _Block:
+    """step -> the same rows of each global batch. Pickled for another process, it starts anew there."""
+
+    def __init__(self, pipeline: Pipeline, batch_size: int, seed: int, rows: range):
+        self._pipeline, self._batch_size, self._seed, self._rows = pipeline, batch_size, seed, rows
+        self._draw = pipeline._draws(batch_size, seed)
+
+    def __reduce__(self):
+        return _Block, (self._pipeline, self._batch_size, self._seed, self._rows)
+
+    def __call__(self, step: int) -> Batch:
+        first = step * self._batch_size
+        numbers = range(first + self._rows.start, first + self._rows.stop)
+        return self._pipeline._training_batch(self._draw, self._seed, numbers)
+
+    def with_news(self, step: int) -> tuple[Batch, list[tuple[int, int, BadRecord]]]:
+        """The batch, and what `Pipeline._told` is to be told."""
+        return self(step), self._pipeline._news()
 
 
 def train_tokenizer(config: DataConfig) -> Tokenizer:

@@ -66,14 +66,16 @@ class Stream:
         self.source, self.name = source, name
         self._config, self._media, self._tokenizer = config, media, tokenizer
         self._layouts = _layouts(config, tokenizer, media)
+        cache = (config.cache_megabytes << 20) // max(config.processes, 1)
         self.records: Records[Example] = Records(
             source,
+            lambda _, data: decode(data),
             self._laid_out,
             self._opened,
             self._decoded,
             name=name,
             max_bad_share=config.max_bad_share,
-            cache=(config.cache_megabytes << 20) // (media.bytes * max(config.images, 1)),
+            cache=cache // (media.bytes * max(config.images, 1)),
         )
 
     @functools.cached_property
@@ -156,8 +158,7 @@ class Stream:
             return self.packed[row].tolist()
         return [int(self._order[row]) if self._config.buckets else row]
 
-    def _laid_out(self, number: int, data: bytes) -> _Parts:
-        record = decode(data)
+    def _laid_out(self, number: int, record: AnyRecord) -> _Parts:
         facts = tuple(_whole_number(record, name) for name in self._config.facts)
         sample = self._layout(record)
         return record.id, dataclasses.replace(sample, pictures=()), facts, sample.pictures

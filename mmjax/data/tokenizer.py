@@ -56,6 +56,9 @@ class Tokenizer:
         self._plain = tokenizers.Tokenizer.from_str(json)
         self._plain.encode_special_tokens = True
 
+    def __reduce__(self):  # what `tokenizers` pickles lacks the switch
+        return Tokenizer, (self._json, None if self._is_ours else self.roles, self.cleaning)
+
     @classmethod
     def train(cls, captions: Iterable[str], vocabulary_size: int) -> Tokenizer:
         """Learns merges from captions; a pure function of them.

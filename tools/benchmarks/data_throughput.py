@@ -4,7 +4,8 @@
 
 640x480 JPEG to 224 px (shorter side resized, centre cut out) and 77 tokens, in batches of 256 on 2 cores:
 
-    mmjax        Pipeline, as `mmjax train` calls it, with the extra `fast-image` if installed
+    mmjax        Pipeline, as `mmjax train` calls it, with the extra `fast-image` if installed; 2 processes
+    threads      the same with 2 threads of this process in their place
     grain        plain Grain: the same records, Pillow, the same number of threads
     webdataset   WebDataset and torch's DataLoader, 2 workers, `decode("pilrgb")`, where they are installed
     ceiling      the decoder alone: 2 threads that decode and resize bytes in memory, with nothing around them
@@ -40,7 +41,7 @@ from mmjax.data.worlds import world
 
 PICTURES, SHARDS, SIZE, LENGTH, BATCH, CORES = 1024, 8, 224, 77, 256, 2
 WORDS = ["a", "photo", "of", "the", "red", "big", "dog", "on", "some", "grass", "near", "two", "trees"]
-SIDES = ("grain", "webdataset")
+SIDES = ("threads", "grain", "webdataset")
 TARGETS = {"grain": 1.0, "webdataset": 1.0, "ceiling": 0.9}
 
 
@@ -78,7 +79,7 @@ def write(directory: Path) -> None:
     world.write(directory / "world", {"train": records}, {})
 
 
-def mmjax(directory: Path, tokenizer: Tokenizer):
+def mmjax(directory: Path, tokenizer: Tokenizer, **settings):
     config = DataConfig(
         source=str(directory / "world"),
         image_size=SIZE,
@@ -86,9 +87,13 @@ def mmjax(directory: Path, tokenizer: Tokenizer):
         text_length=LENGTH,
         augment=None,
         cache_megabytes=0,
-        threads=CORES,
+        **(settings or {"processes": CORES, "threads": 0}),
     )
     return Pipeline(config, tokenizer).train(BATCH, 0)
+
+
+def threads(directory: Path, tokenizer: Tokenizer):
+    return mmjax(directory, tokenizer, threads=CORES)
 
 
 def pillow(image: Image.Image) -> np.ndarray:
@@ -151,7 +156,7 @@ def ceiling(directory: Path, tokenizer: Tokenizer):
 
 def processes() -> list[str]:
     """The numbers of this process and its children."""
-    return ["self", *Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    return ["self", *"".join(file.read_text() for file in Path("/proc/self/task").glob("*/children")).split()]
 
 
 def resident() -> int:

@@ -129,11 +129,13 @@ class Records(Generic[T]):
         cache: int = 0,
     ):
         """The stages make a record of its bytes, each as `stage(i, what the last one gave)`, and may raise
-        `BadRecord`; the first `cache` distinct records read are kept decoded."""
-        self._source, self._stages, self._name = source, stages, name
+        `BadRecord`; the first follows right after reading, while the bytes are near the processor. The first
+        `cache` distinct records read are kept decoded."""
+        self._source, (self._first, *self._stages), self._name = source, stages, name
         self._max_bad_share, self._capacity = max_bad_share, cache
         self._cache: dict[int, T] = {}
         self._bad: dict[int, BadRecord] = {}
+        self._news: list[tuple[int, BadRecord]] = []
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -157,25 +159,33 @@ class Records(Generic[T]):
                     values[index] = stage(index, value)
                 except BadRecord as bad:
                     bad.id = bad.id or f"number {index}"
-                    self._note(index, bad)
+                    self.note(index, bad)
                     del values[index]
         for index, value in values.items():
             if len(self._cache) < self._capacity:
                 self._cache[index] = value
         return [values[index] if index in values else self._cache.get(index) for index in indices]
 
-    def _read(self, index: int, _: None) -> bytes:
-        return self._source[index]
+    def _read(self, index: int, _: None) -> Any:
+        return self._first(index, self._source[index])
 
     @property
     def problems(self) -> list[BadRecord]:
         with self._lock:
             return [self._bad[index] for index in sorted(self._bad)]
 
-    def _note(self, index: int, bad: BadRecord) -> None:
+    def news(self) -> list[tuple[int, BadRecord]]:
+        """The bad records met since the last call, by number."""
         with self._lock:
-            new = index not in self._bad
-            self._bad.setdefault(index, bad)
+            news, self._news = self._news, []
+        return news
+
+    def note(self, index: int, bad: BadRecord) -> None:
+        """Counts a bad record, also one that another process has met; raises as reading does."""
+        with self._lock:
+            if new := index not in self._bad:
+                self._bad[index] = bad
+                self._news.append((index, bad))
         if new:
             logging.warning("%s: skipped %s (%d skipped so far)", self._name, bad, len(self._bad))
         self._stop_above_share()
