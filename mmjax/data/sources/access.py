@@ -8,6 +8,7 @@ mechanism counts and names every problem.
 from __future__ import annotations
 
 import bisect
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
@@ -135,7 +136,7 @@ class Records(Generic[T]):
         self._max_bad_share, self._capacity = max_bad_share, cache
         self._cache: dict[int, T] = {}
         self._bad: dict[int, BadRecord] = {}
-        self._news: list[tuple[int, BadRecord]] = []
+        self._told = 0  # of the bad ones, which stand in the order they were met in
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -177,7 +178,8 @@ class Records(Generic[T]):
     def news(self) -> list[tuple[int, BadRecord]]:
         """The bad records met since the last call, by number."""
         with self._lock:
-            news, self._news = self._news, []
+            news = list(itertools.islice(self._bad.items(), self._told, None))
+            self._told = len(self._bad)
         return news
 
     def note(self, index: int, bad: BadRecord) -> None:
@@ -185,7 +187,6 @@ class Records(Generic[T]):
         with self._lock:
             if new := index not in self._bad:
                 self._bad[index] = bad
-                self._news.append((index, bad))
         if new:
             logging.warning("%s: skipped %s (%d skipped so far)", self._name, bad, len(self._bad))
         self._stop_above_share()
