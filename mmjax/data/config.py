@@ -48,7 +48,7 @@ class DataConfig:
       processes: each prepares whole batches with so many `threads`, beside the training process; 0 leaves all
         to the training process. Threads of one process take turns wherever they run Python, with each other
         and with the training loop; a process takes 0.3 GB, a second to start, and holds batches ready as
-        this one does.
+        this one does. It writes them where this one reads them, see `lending`.
       max_bad_share: a run stops when more of a split than this share is bad.
       cache_megabytes: decoded pictures kept in memory, filled as they are read; shared out to `processes`.
     """

@@ -13,7 +13,7 @@ import bisect
 import collections
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import grain
 import numpy as np
@@ -21,6 +21,7 @@ import numpy as np
 from mmjax.data import workers
 from mmjax.data.config import DataConfig
 from mmjax.data.layouts import blank, write_row
+from mmjax.data.lending import Lender
 from mmjax.data.mixtures import Mixture, derived_seed
 from mmjax.data.records import AnyRecord, BadRecord, decode
 from mmjax.data.sources import caption, open_dataset
@@ -156,7 +157,7 @@ class Pipeline:
         steps = grain.MapDataset.range(start_step, ENDLESS // batch_size)
         threads, processes = self.config.threads, self.config.processes
         if processes:
-            batches = steps.map(block.with_news).to_iter_dataset(self._read_options(ahead=threads))
+            batches = steps.map(block.lent).to_iter_dataset(self._read_options(ahead=threads))
             return iter(workers.spread(batches, processes).map(self._told))
         return iter(steps.map(block).to_iter_dataset(self._read_options(ahead=max(2, threads))))
 
@@ -221,18 +222,20 @@ class Pipeline:
             (number, *news) for number, stream in enumerate(self._streams) for news in stream.records.news()
         ]
 
-    def _told(self, batch_and_news: tuple[Batch, list[tuple[int, int, BadRecord]]]) -> Batch:
+    def _told(self, batch_and_news: tuple[Mapping, list[tuple[int, int, BadRecord]]]) -> Batch:
         """The batch of another process, whose news are noted."""
         batch, news = batch_and_news
         for stream, number, bad in news:
             self._streams[stream].records.note(number, bad)
-        return batch
+        return dict(batch)
 
-    def _training_batch(self, draw: Callable[[int], int], seed: int, numbers: range) -> Batch:
-        """The rows of these numbers of the run, each written into its place."""
-        batch: Batch = {}
+    def _training_batch(
+        self, draw: Callable[[int], int], seed: int, numbers: range, laid: Callable[[Batch], Mapping]
+    ) -> Mapping[str, np.ndarray]:
+        """The rows of these numbers of the run, each written into its place; `laid` moves the blank rows."""
+        batch: Mapping[str, np.ndarray] = {}
         for i, (number, stream, (examples, length)) in enumerate(self._training_rows(draw, numbers)):
-            batch = batch or self._blank(length, len(numbers))
+            batch = batch or laid(self._blank(length, len(numbers)))
             rng = None if self.config.augment is None else np.random.default_rng((seed, number))
             self._write({name: array[i, ...] for name, array in batch.items()}, examples, stream, rng)
         return batch
@@ -296,18 +299,22 @@ class _Block:
     def __init__(self, pipeline: Pipeline, batch_size: int, seed: int, rows: range):
         self._pipeline, self._batch_size, self._seed, self._rows = pipeline, batch_size, seed, rows
         self._draw = pipeline._draws(batch_size, seed)
+        self._lender = Lender()
 
     def __reduce__(self):
         return _Block, (self._pipeline, self._batch_size, self._seed, self._rows)
 
     def __call__(self, step: int) -> Batch:
+        return self._filled(step, dict)
+
+    def lent(self, step: int) -> tuple[Mapping, list[tuple[int, int, BadRecord]]]:
+        """The batch in lent memory, and its news: what `Pipeline._told` is to be told."""
+        return self._filled(step, self._lender.lend), self._pipeline._news()
+
+    def _filled(self, step: int, laid: Callable[[Batch], Mapping]) -> Mapping[str, np.ndarray]:
         first = step * self._batch_size
         numbers = range(first + self._rows.start, first + self._rows.stop)
-        return self._pipeline._training_batch(self._draw, self._seed, numbers)
-
-    def with_news(self, step: int) -> tuple[Batch, list[tuple[int, int, BadRecord]]]:
-        """The batch, and what `Pipeline._told` is to be told."""
-        return self(step), self._pipeline._news()
+        return self._pipeline._training_batch(self._draw, self._seed, numbers, laid)
 
 
 def train_tokenizer(config: DataConfig) -> Tokenizer:

@@ -1,0 +1,90 @@
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from mmjax.data.lending import ALIGNMENT, Lender
+
+BATCH = {
+    "image": np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5),
+    "tokens": -np.arange(14, dtype=np.int32).reshape(2, 7),
+    "valid": np.array([True, False]),
+    "none": np.zeros((2, 0, 4), np.float32),
+    "step": np.array(7, np.int64),
+}
+LENDER = """
+import pickle, sys, time
+import numpy as np
+from mmjax.data.lending import Lender
+
+lent = Lender().lend({"image": np.full((300, 1000), 7, np.uint8)})
+print(pickle.dumps(lent).hex(), flush=True)
+time.sleep(600)
+"""
+
+
+def passed_on(lent):
+    data = pickle.dumps(lent)
+    assert len(data) < 1000  # the place, not the pixels
+    return dict(pickle.loads(data))
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def equal(arrays, others):
+    assert list(arrays) == list(others)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, others[name], strict=True)
+
+
+def test_what_is_lent_is_what_is_read():
+    lent = Lender().lend(BATCH)
+    equal(lent, BATCH)
+    read = passed_on(lent)
+    equal(read, BATCH)
+    assert all(address(array) % ALIGNMENT == 0 and array.flags.writeable for array in read.values())
+    lent["image"][1] = 9  # filled after it was blank: one memory
+    assert (read["image"][1] == 9).all() and (read["image"][0] == BATCH["image"][0]).all()
+
+
+def test_memory_is_lent_again_only_when_no_array_of_it_is_left():
+    lender = Lender()
+    first = lender.lend(BATCH)
+    read = passed_on(first)
+    row = read["image"][1, 1:]  # a view of a view
+    del read
+    second = lender.lend({name: np.zeros_like(array) for name, array in BATCH.items()})
+    assert address(second["image"]) != address(first["image"])
+    np.testing.assert_array_equal(row, BATCH["image"][1, 1:])
+    del row
+    third = lender.lend(BATCH)
+    assert address(third["image"]) == address(first["image"])
+    equal(passed_on(third), BATCH)
+
+
+def test_returned_memory_that_is_too_small_grows():
+    lender, rng = Lender(), np.random.default_rng(0)
+    passed_on(lender.lend(BATCH))
+    for rows in (1, 1000, 10, 3000):
+        image = rng.integers(0, 255, (rows, 30), np.uint8)
+        batch = {"tokens": rng.integers(0, 99, (rows, 70)), "image": image}
+        equal(passed_on(lender.lend(batch)), batch)
+    assert len(lender._memories) == 1
+
+
+def test_what_a_killed_process_lent_can_still_be_read():
+    process = subprocess.Popen([sys.executable, "-c", LENDER], stdout=subprocess.PIPE, text=True)
+    place = bytes.fromhex(process.stdout.readline())
+    batch = pickle.loads(place)
+    assert batch["image"].shape == (300, 1000)
+    process.kill()
+    process.wait()
+    assert (batch["image"] == 7).all()
+    unseen = pickle.loads(place)  # as a queue does that is emptied when all ends
+    assert list(unseen) == ["image"]
+    with pytest.raises(RuntimeError, match=f"process {process.pid}, which prepared a batch, ended before"):
+        unseen["image"]
