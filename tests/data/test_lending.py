@@ -1,3 +1,4 @@
+import os
 import pickle
 import subprocess
 import sys
@@ -74,6 +75,11 @@ def test_returned_memory_that_is_too_small_grows():
         batch = {"tokens": rng.integers(0, 99, (rows, 70)), "image": image}
         equal(passed_on(lender.lend(batch)), batch)
     assert len(lender._memories) == 1
+
+
+def test_without_such_memory_the_batch_itself_is_passed_on(monkeypatch):
+    monkeypatch.delattr(os, "memfd_create")
+    assert Lender().lend(BATCH) is BATCH
 
 
 def test_what_a_killed_process_lent_can_still_be_read():
