@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+POSSIBLE = hasattr(os, "memfd_create")  # on Linux
 ALIGNMENT = 64  # bytes: of a cache line, and of what XLA on CPU uses in place
 FREE, TAKEN = 0, 1  # the first byte of the memory of a batch; its arrays begin after ALIGNMENT bytes
 
@@ -67,18 +68,13 @@ class Lender:
         self._lock = threading.Lock()
         self._memories: dict[int, mmap.mmap] = {}  # by file descriptor
 
-    def lend(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """A copy of `batch` in lent memory, to be filled before it is passed on; not on Linux, `batch`."""
-        if not hasattr(os, "memfd_create"):
-            return batch
-        layout, size = _layout(batch)
+    def lend(self, row: Mapping[str, np.ndarray], count: int) -> Lent:
+        """Memory for `count` rows of these shapes, to be filled before it is passed on."""
+        layout, size = _layout(row, count)
         with self._lock:
             descriptor, memory = self._free(size)
             memory[0] = TAKEN
-        lent = Lent(layout, (os.getpid(), descriptor, len(memory)), memory)
-        for name, array in batch.items():
-            lent[name][...] = array
-        return lent
+        return Lent(layout, (os.getpid(), descriptor, len(memory)), memory)
 
     def _free(self, size: int) -> tuple[int, mmap.mmap]:
         """Memory that nobody reads, of at least so many bytes."""
@@ -98,10 +94,10 @@ def _mapped(process: int, descriptor: int, size: int) -> mmap.mmap:
         raise RuntimeError(f"process {process}, which prepared a batch, ended before it was read") from None
 
 
-def _layout(batch: Mapping[str, np.ndarray]) -> tuple[_Layout, int]:
-    """Where each array lies, and the number of bytes of all."""
+def _layout(row: Mapping[str, np.ndarray], count: int) -> tuple[_Layout, int]:
+    """Where each array of so many rows lies, and the number of bytes of all."""
     layout, end = {}, ALIGNMENT
-    for name, array in batch.items():
-        layout[name] = (array.dtype.str, array.shape, end)
-        end += -(-array.nbytes // ALIGNMENT) * ALIGNMENT
+    for name, array in row.items():
+        layout[name] = (array.dtype.str, (count, *array.shape), end)
+        end += -(-count * array.nbytes // ALIGNMENT) * ALIGNMENT
     return layout, end

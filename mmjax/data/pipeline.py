@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import grain
 import numpy as np
 
-from mmjax.data import workers
+from mmjax.data import lending, workers
 from mmjax.data.config import DataConfig
 from mmjax.data.layouts import blank, write_row
-from mmjax.data.lending import Lender
 from mmjax.data.mixtures import Mixture, derived_seed
 from mmjax.data.records import AnyRecord, BadRecord, decode
 from mmjax.data.sources import caption, open_dataset
@@ -230,14 +229,19 @@ class Pipeline:
         return dict(batch)
 
     def _training_batch(
-        self, draw: Callable[[int], int], seed: int, numbers: range, laid: Callable[[Batch], Mapping]
+        self, draw: Callable[[int], int], seed: int, numbers: range, room: Callable[[Batch, int], Mapping]
     ) -> Mapping[str, np.ndarray]:
-        """The rows of these numbers of the run, each written into its place; `laid` moves the blank rows."""
+        """The rows of these numbers of the run, each written into its place in what `room` makes for them."""
         batch: Mapping[str, np.ndarray] = {}
+        empty: Batch = {}
         for i, (number, stream, (examples, length)) in enumerate(self._training_rows(draw, numbers)):
-            batch = batch or laid(self._blank(length, len(numbers)))
+            empty = empty or self._blank(length)
+            batch = batch or room(empty, len(numbers))
+            row = {name: array[i, ...] for name, array in batch.items()}
+            for name, array in empty.items():  # right before the rest, while the row is near the processor
+                row[name][...] = array
             rng = None if self.config.augment is None else np.random.default_rng((seed, number))
-            self._write({name: array[i, ...] for name, array in batch.items()}, examples, stream, rng)
+            self._write(row, examples, stream, rng)
         return batch
 
     def _training_rows(self, draw: Callable[[int], int], numbers: range) -> Iterator:
@@ -299,22 +303,28 @@ class _Block:
     def __init__(self, pipeline: Pipeline, batch_size: int, seed: int, rows: range):
         self._pipeline, self._batch_size, self._seed, self._rows = pipeline, batch_size, seed, rows
         self._draw = pipeline._draws(batch_size, seed)
-        self._lender = Lender()
+        self._lender = lending.Lender()
 
     def __reduce__(self):
         return _Block, (self._pipeline, self._batch_size, self._seed, self._rows)
 
     def __call__(self, step: int) -> Batch:
-        return self._filled(step, dict)
+        return self._filled(step, _room)
 
     def lent(self, step: int) -> tuple[Mapping, list[tuple[int, int, BadRecord]]]:
         """The batch in lent memory, and its news: what `Pipeline._told` is to be told."""
-        return self._filled(step, self._lender.lend), self._pipeline._news()
+        room = self._lender.lend if lending.POSSIBLE else _room
+        return self._filled(step, room), self._pipeline._news()
 
-    def _filled(self, step: int, laid: Callable[[Batch], Mapping]) -> Mapping[str, np.ndarray]:
+    def _filled(self, step: int, room: Callable[[Batch, int], Mapping]) -> Mapping[str, np.ndarray]:
         first = step * self._batch_size
         numbers = range(first + self._rows.start, first + self._rows.stop)
-        return self._pipeline._training_batch(self._draw, self._seed, numbers, laid)
+        return self._pipeline._training_batch(self._draw, self._seed, numbers, room)
+
+
+def _room(row: Batch, count: int) -> Batch:
+    """Memory for so many rows."""
+    return {name: np.empty((count, *array.shape), array.dtype) for name, array in row.items()}
 
 
 def train_tokenizer(config: DataConfig) -> Tokenizer:

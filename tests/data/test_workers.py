@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from pictures import records
 
-from mmjax.data.pipeline import DataConfig, Pipeline
+from mmjax.data import lending
+from mmjax.data.pipeline import DataConfig, Pipeline, _Block
 from mmjax.data.tokenizer import Tokenizer
 from mmjax.data.worlds.world import write
 from mmjax.errors import UserError
@@ -120,3 +121,12 @@ def test_a_pickled_tokenizer_is_the_same():
 def test_a_negative_number_is_refused(world):
     with pytest.raises(UserError, match=r"data\.processes -1: use 0 or more"):
         pipeline(world, processes=-1)
+
+
+def test_where_memory_cannot_be_lent_the_batches_are_the_same(world, monkeypatch):
+    block = _Block(pipeline(world), 8, 0, range(8))
+    monkeypatch.setattr(lending, "POSSIBLE", False)
+    batch, _ = block.lent(2)
+    assert type(batch) is dict
+    for name, array in block(2).items():
+        np.testing.assert_array_equal(batch[name], array, strict=True)
