@@ -1,7 +1,7 @@
 """Batches in memory that is lent by the process that fills it to the one that reads it, without a copy.
 
-A `Lender` writes each batch into memory without a name, `Lent` passes through a queue as a few words that say
-where it lies, and the reader maps it. When the last array of the batch is gone there, its first byte says so,
+A `Lender` gives memory without a name to each batch, `Lent` passes through a queue as a few words that say
+where it lies, and the reader maps it. When the last array of the batch is gone there, the first byte says so,
 and the lender writes another batch into the same pages. So no batch is copied, no page is given out anew by
 the kernel, /dev/shm (64 MB in most containers) is not needed, and nothing is left behind by a process that is
 killed: the memory lives as long as a process has it mapped.
@@ -24,6 +24,7 @@ ALIGNMENT = 64  # bytes: of a cache line, and of what XLA on CPU uses in place
 FREE, TAKEN = 0, 1  # the first byte of the memory of a batch; its arrays begin after ALIGNMENT bytes
 
 _Layout = dict[str, tuple[str, tuple[int, ...], int]]  # type, shape and first byte of each array
+_Place = tuple[int, int, int]  # process, file descriptor there, bytes
 
 
 class Lent(Mapping[str, np.ndarray]):
@@ -33,7 +34,7 @@ class Lent(Mapping[str, np.ndarray]):
       RuntimeError: the process that lent them ended before.
     """
 
-    def __init__(self, layout: _Layout, place: tuple[int, int, int], memory: mmap.mmap | None = None):
+    def __init__(self, layout: _Layout, place: _Place, memory: mmap.mmap | None = None):
         self._layout, self._place, self._memory = layout, place, memory
 
     @functools.cached_property
