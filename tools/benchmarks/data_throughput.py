@@ -1,6 +1,6 @@
 """Pictures per second from encoded records to batches, beside the usual loaders, on the same files.
 
-    python -m tools.benchmarks.data_throughput [--directory DIR] [--rounds 3] [--seconds 30] [--minutes 10]
+    python -m tools.benchmarks.data_throughput [--directory DIR] [--seconds 90] [--turn 3] [--minutes 10]
 
 640x480 JPEG to 224 px (shorter side resized, centre cut out) and 77 tokens, in batches of 256 on 2 cores:
 
@@ -10,18 +10,20 @@
     webdataset   WebDataset and torch's DataLoader, 2 workers, `decode("pilrgb")`, where they are installed
     ceiling      the decoder alone: 2 threads that decode and resize bytes in memory, with nothing around them
 
-Each runs in a process of its own, in turn, `rounds` times, for `seconds`; ratios are between the medians.
-Work on batches that are not finished at the end does not count, so that a window must hold many of them.
-"per core" is pictures per second of a core's time, which does not depend on what else the machine does;
-memory is the resident set (children included), and its growth over the second half. Pictures are synthetic,
-with the 1/f spectrum of photographs, and written once. With --minutes, mmjax then runs alone for so long.
+Each is a process of its own. All are started, then woken and halted in turns, so that one is awake at a
+time, until each was awake for `seconds`. A side goes on where it was halted, so that no work is lost at the
+edges, and whatever else slows the machine meets all sides alike. "per core" is pictures per second of one
+core's time; memory is the resident set (children included). Pictures are synthetic, with the 1/f spectrum of
+photographs, and written once. With --minutes, mmjax then runs alone for so long, to see if its memory grows.
 """
 
 import argparse
+import contextlib
+import importlib.util
 import io
 import itertools
-import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -41,7 +43,8 @@ from mmjax.data.worlds import world
 
 PICTURES, SHARDS, SIZE, LENGTH, BATCH, CORES = 1024, 8, 224, 77, 256, 2
 WORDS = ["a", "photo", "of", "the", "red", "big", "dog", "on", "some", "grass", "near", "two", "trees"]
-SIDES = ("threads", "grain", "webdataset")
+SIDES = ("mmjax", "threads", "grain", "webdataset", "ceiling")
+NEEDS = {"webdataset": ("webdataset", "torch")}
 TARGETS = {"grain": 1.0, "webdataset": 1.0, "ceiling": 0.9}
 
 
@@ -125,7 +128,7 @@ def webdataset(directory: Path, tokenizer: Tokenizer):
         return pillow(sample[0]), tokenizer.row(sample[1], LENGTH)
 
     shards = sorted(map(str, (directory / "shards").glob("*.tar")))
-    dataset = webdataset.WebDataset(shards, resampled=True).shuffle(256)
+    dataset = webdataset.WebDataset(shards, resampled=True, shardshuffle=False).shuffle(256)
     dataset = dataset.decode("pilrgb").to_tuple("jpg", "txt").map(prepare).batched(BATCH)
     return iter(torch.utils.data.DataLoader(dataset, batch_size=None, num_workers=CORES))
 
@@ -154,76 +157,111 @@ def ceiling(directory: Path, tokenizer: Tokenizer):
         yield None
 
 
-def processes() -> list[str]:
-    """The numbers of this process and its children."""
-    return ["self", *"".join(file.read_text() for file in Path("/proc/self/task").glob("*/children")).split()]
+class Side:
+    """A loader in a process of its own, which works only during its turns.
+
+    Attributes:
+      pictures: given so far.
+      seconds: awake so far.
+    """
+
+    def __init__(self, name: str, directory: Path):
+        command = [sys.executable, "-m", "tools.benchmarks.data_throughput", "--directory", str(directory)]
+        self._process = subprocess.Popen(
+            [*command, "--side", name],
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # so that its workers halt and end with it
+        )
+        os.set_blocking(self._process.stdout.fileno(), False)
+        self.pictures, self.seconds = 0, 0.0
+
+    def begin(self) -> None:
+        """Works through two batches that do not count."""
+        while self.pictures < 2 * BATCH:
+            self.turn(0.5)
+        self.pictures, self.seconds, self._worked = 0, 0.0, self._work()
+
+    def turn(self, seconds: float) -> None:
+        if self._process.poll() is not None:
+            raise SystemExit("A side has ended: its message is above.")
+        os.killpg(self._process.pid, signal.SIGCONT)
+        start = time.monotonic()
+        time.sleep(seconds)
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        self.seconds += time.monotonic() - start
+        self.pictures += BATCH * len(self._process.stdout.read() or b"")
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    @property
+    def rate(self) -> float:
+        return self.pictures / self.seconds
+
+    @property
+    def per_core(self) -> float:
+        return self.pictures / (self._work() - self._worked)
+
+    @property
+    def resident(self) -> float:
+        """MiB."""
+        pages = (int((directory / "statm").read_text().split()[1]) for directory in self._processes())
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def _processes(self) -> list[Path]:
+        """It and its children."""
+        own = Path("/proc", str(self._process.pid))
+        children = "".join(file.read_text() for file in own.glob("task/*/children")).split()
+        return [own, *(Path("/proc", number) for number in children)]
+
+    def _work(self) -> float:
+        """Seconds of one core."""
+        fields = (
+            (directory / "stat").read_text().rpartition(")")[2].split() for directory in self._processes()
+        )
+        return sum(int(field[11]) + int(field[12]) for field in fields) / os.sysconf("SC_CLK_TCK")
 
 
-def resident() -> int:
-    """Bytes in memory."""
-    pages = (int(Path(f"/proc/{number}/statm").read_text().split()[1]) for number in processes())
-    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def worked() -> float:
-    """Seconds of one core."""
-    fields = (Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split() for number in processes())
-    return sum(int(field[11]) + int(field[12]) for field in fields) / os.sysconf("SC_CLK_TCK")
-
-
-def measure(side: str, directory: Path, seconds: float) -> dict[str, float]:
-    """Batches for so long, after two that do not count."""
+def serve(name: str, directory: Path) -> None:
+    """What runs in the process of a side: a dot for each batch, until it is killed."""
     tokenizer = Tokenizer.from_json((directory / "tokenizer.json").read_text())
-    batches = globals()[side](directory, tokenizer)
-    for _ in range(2):
-        next(batches)
-    start, before, count, sizes = time.monotonic(), worked(), 0, []
-    while (now := time.monotonic() - start) < seconds or not count:
-        next(batches)
-        count += 1
-        sizes.append(resident())
-    half = sizes[len(sizes) // 2 :]
-    fifth = max(len(half) // 5, 1)  # batches in flight come and go: medians tell growth from them
-    return {
-        "rate": count * BATCH / (time.monotonic() - start),
-        "per_core": count * BATCH / (worked() - before),
-        "resident": sizes[-1] / 2**20,
-        "growth": (statistics.median(half[-fifth:]) - statistics.median(half[:fifth])) / 2**20,
-        "seconds": now,
-    }
+    for _ in globals()[name](directory, tokenizer):
+        sys.stdout.write(".")
+        sys.stdout.flush()
 
 
-def apart(side: str, directory: Path, seconds: float) -> dict[str, float] | None:
-    """`measure` in a process of its own; None where the side is not installed."""
-    command = [sys.executable, "-m", "tools.benchmarks.data_throughput", "--directory", str(directory)]
-    done = subprocess.run(
-        [*command, "--side", side, "--seconds", str(seconds)], capture_output=True, text=True, check=False
-    )
-    if "ModuleNotFoundError" in done.stderr:
-        return None
-    if not done.stdout.strip():
-        raise SystemExit(done.stderr)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def report(results: dict[str, list[dict[str, float]]]) -> None:
+def report(sides: dict[str, Side | None]) -> None:
     """Prints the table."""
-
-    def middle(side: str, figure: str) -> float:
-        return statistics.median(run[figure] for run in results[side])
-
-    heads = ("pictures/s", "mmjax is", "per core", "mmjax is", "target", "MiB", "growth")
+    heads = ("pictures/s", "mmjax is", "per core", "mmjax is", "target", "MiB")
     print(" " * 12 + "".join(f"{head:>12s}" for head in heads))
-    for side, runs in results.items():
-        if not runs:
-            print(f"{side:12s}{'not installed':>24s}")
+    for name, side in sides.items():
+        if side is None:
+            print(f"{name:12s}{'not installed':>24s}")
             continue
         cells = []
         for figure in ("rate", "per_core"):
-            cells += [f"{middle(side, figure):.0f}", f"{middle('mmjax', figure) / middle(side, figure):.2f}x"]
-        cells += [f"{TARGETS[side]:.1f}x" if side in TARGETS else ""]
-        cells += [f"{runs[-1]['resident']:.0f}", f"{max(run['growth'] for run in runs):.1f}"]
-        print(f"{side:12s}" + "".join(f"{cell:>12s}" for cell in cells))
+            ours, theirs = getattr(sides["mmjax"], figure), getattr(side, figure)
+            cells += [f"{theirs:.0f}", f"{ours / theirs:.2f}x"]
+        cells += [f"{TARGETS[name]:.1f}x" if name in TARGETS else "", f"{side.resident:.0f}"]
+        print(f"{name:12s}" + "".join(f"{cell:>12s}" for cell in cells), flush=True)
+
+
+def alone(side: Side, minutes: float) -> None:
+    """Prints whether its memory grows: batches in flight come and go, so medians are compared."""
+    sizes = []
+    side.pictures, side.seconds = 0, 0.0
+    while side.seconds < 60 * minutes:
+        side.turn(1.0)
+        sizes.append(side.resident)
+    half = sizes[len(sizes) // 2 :]
+    fifth = max(len(half) // 5, 1)
+    growth = statistics.median(half[-fifth:]) - statistics.median(half[:fifth])
+    print(
+        f"mmjax alone for {minutes:g} minutes: {side.rate:.0f} pictures/s, {sizes[-1]:.0f} MiB, "
+        f"{growth:.1f} MiB growth in the second half"
+    )
 
 
 def main() -> None:
@@ -231,29 +269,33 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--directory", type=Path, default=Path("~/.cache/mmjax/throughput").expanduser())
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--seconds", type=float, default=90.0)
+    parser.add_argument("--turn", type=float, default=3.0)
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--side", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        print(json.dumps(measure(options.side, options.directory, options.seconds)), flush=True)
-        os._exit(0)  # threads and workers of the peers do not end by themselves
+        serve(options.side, options.directory)
     if not (options.directory / "world" / world.MANIFEST).exists():
         write(options.directory)
-    sides = ["mmjax", *SIDES, "ceiling"]
-    results = {side: [] for side in sides}
-    for _ in range(options.rounds):
-        for side in sides:
-            if result := apart(side, options.directory, options.seconds):
-                results[side].append(result)
-    report(results)
-    if options.minutes:
-        run = apart("mmjax", options.directory, 60 * options.minutes)
-        print(
-            f"mmjax alone for {run['seconds'] / 60:.1f} minutes: {run['rate']:.0f} pictures/s, "
-            f"{run['resident']:.0f} MiB, {run['growth']:.1f} MiB growth in the second half"
-        )
+    sides: dict[str, Side | None] = {}
+    try:
+        for name in SIDES:
+            if all(map(importlib.util.find_spec, NEEDS.get(name, ()))):
+                sides[name] = Side(name, options.directory)
+                sides[name].begin()
+            else:
+                sides[name] = None
+        there = [side for side in sides.values() if side]
+        while any(side.seconds < options.seconds or not side.pictures for side in there):
+            for side in there:
+                side.turn(options.turn)
+        report(sides)
+        if options.minutes:
+            alone(sides["mmjax"], options.minutes)
+    finally:
+        for side in filter(None, sides.values()):
+            side.end()
 
 
 if __name__ == "__main__":
