@@ -10,13 +10,14 @@ slow a turn down.
 
     ratio > 1: mmjax is faster
     TFLOP/s    matrix products only, nothing computed twice; with the MFU where the chip's peak is known
+
+With --profile also where the time of one call goes, see `profiles`: it adds up to the clock on one core
+(`taskset -c 0 python -m ...`).
 """
 
 import argparse
-import collections
 import contextlib
 import dataclasses
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,7 @@ from mmjax.training.state import abstract_params, create
 from mmjax.training.step import make_step
 from mmjax.training.telemetry import peak_flops
 from mmjax.training.trainer import model_flops
+from tools.benchmarks import profiles
 
 DEPTH, WIDTH, HEADS, VOCABULARY = 6, 256, 4, 2048
 RANDOM = np.random.default_rng(0)
@@ -79,11 +81,13 @@ class Workload:
     """The same work on both sides; each call does it once and waits for it.
 
     Attributes:
+      program: what is compiled of ours.
       flops: of one call; None where shapes do not tell.
     """
 
     ours: Callable[[], None]
     peer: Callable[[], None]
+    program: jax.stages.Compiled
     flops: float | None = None
 
 
@@ -94,10 +98,9 @@ def step(side: Side, system, batch, model: torch.nn.Module, loss: Callable[[], t
     config = optimizers.OptimizerConfig(schedule="constant", warmup=0, clip_norm=0.0, learning_rate=1e-4)
     optimizer = optimizers.make_optimizer(config, steps=100, treatments=treatments, axes=axes)
     state = jax.jit(lambda: create(system, optimizer, treatments, seed=0, ema=False))()
-    update = jax.jit(
-        make_step(system, optimizer, treatments, schedule=config.make_schedule(100)), donate_argnums=0
-    )
+    update = make_step(system, optimizer, treatments, schedule=config.make_schedule(100))
     batch = jax.device_put(batch)
+    update = jax.jit(update, donate_argnums=0).lower(state, batch).compile()
 
     def ours():
         nonlocal state
@@ -115,7 +118,8 @@ def step(side: Side, system, batch, model: torch.nn.Module, loss: Callable[[], t
         side.wait()
 
     params = jax.eval_shape(lambda: nn.meta.unbox(system.init(jax.random.key(0))))
-    return Workload(ours=ours, peer=peer, flops=model_flops(system, treatments, params, batch))
+    work = model_flops(system, treatments, params, batch)
+    return Workload(ours=ours, peer=peer, program=update, flops=work)
 
 
 def clip(side: Side, batch: int = 64, size: int = 64, patch: int = 8, length: int = 32) -> Workload:
@@ -158,7 +162,8 @@ def products(side: Side, tokens: int = 4096, times: int = DEPTH) -> Workload:
         backward = [(y @ w.T, x.T @ y) for x, w, y in zip(inputs, matrices, outputs, strict=True)]
         return outputs, backward
 
-    run, here = jax.jit(all_of), [[jnp.asarray(x, side.dtype) for x in xs] for xs in (inputs, matrices)]
+    here = [[jnp.asarray(x, side.dtype) for x in xs] for xs in (inputs, matrices)]
+    run = jax.jit(all_of).lower(*here).compile()
     there = [[side.put(x).to(getattr(torch, side.dtype)) for x in xs] for xs in (inputs, matrices)]
 
     def ours():
@@ -171,7 +176,8 @@ def products(side: Side, tokens: int = 4096, times: int = DEPTH) -> Workload:
                 all_of(*there)
         side.wait()
 
-    return Workload(ours=ours, peer=peer, flops=6.0 * times * tokens * sum(m.size for m in matrices))
+    work = 6.0 * times * tokens * sum(m.size for m in matrices)
+    return Workload(ours=ours, peer=peer, program=run, flops=work)
 
 
 def llama(side: Side, length: int):
@@ -268,7 +274,7 @@ def sample(side: Side, batch: int = 8, size: int = 16, patch: int = 2, steps: in
     def draw(params, label):
         return system.sample(params, label, jax.random.key(0), steps=steps, guidance=4.0)
 
-    run, scheduler = jax.jit(draw), DDIMScheduler(clip_sample=False)
+    run, scheduler = jax.jit(draw).lower(params, label).compile(), DDIMScheduler(clip_sample=False)
     scheduler.set_timesteps(steps)
     classes = side.put(label).long()
     classes = torch.cat([classes, torch.full_like(classes, 10)])
@@ -284,7 +290,9 @@ def sample(side: Side, batch: int = 8, size: int = 16, patch: int = 2, steps: in
         side.wait()
 
     work = 2.0 * flops.multiply_adds(draw, params, label)
-    return Workload(ours=lambda: jax.block_until_ready(run(params, label)), peer=peer, flops=work)
+    return Workload(
+        ours=lambda: jax.block_until_ready(run(params, label)), peer=peer, program=run, flops=work
+    )
 
 
 def generate(side: Side, batch: int = 8, prompt: int = 32, length: int = 96) -> Workload:
@@ -294,7 +302,11 @@ def generate(side: Side, batch: int = 8, prompt: int = 32, length: int = 96) -> 
     tokens = RANDOM.integers(0, VOCABULARY, (batch, prompt)).astype(np.int32)
     params = jax.jit(lambda key: nn.meta.unbox(system.init(key)))(jax.random.key(0))
     words = side.put(tokens).long()
-    run = jax.jit(lambda p, t: system.generate(p, t, np.ones_like(tokens), jax.random.key(0), length=length))
+
+    def continued(params, tokens):
+        return system.generate(params, tokens, np.ones_like(tokens), jax.random.key(0), length=length)
+
+    run = jax.jit(continued).lower(params, tokens).compile()
 
     def peer():
         with torch.inference_mode(), side.products():
@@ -302,7 +314,7 @@ def generate(side: Side, batch: int = 8, prompt: int = 32, length: int = 96) -> 
             model.generate(words, attention_mask=torch.ones_like(words), **settings)
         side.wait()
 
-    return Workload(ours=lambda: jax.block_until_ready(run(params, tokens)), peer=peer)
+    return Workload(ours=lambda: jax.block_until_ready(run(params, tokens)), peer=peer, program=run)
 
 
 WORKLOADS = {work.__name__: work for work in (products, clip, decoder, dit, sample, generate)}
@@ -317,45 +329,6 @@ def fastest(workload: Workload, rounds: int) -> tuple[float, float]:
             turn()
             seconds.append(time.monotonic() - start)
     return min(times[0][2:]), min(times[1][2:])
-
-
-def profile(workload: Workload, directory: Path) -> collections.Counter:
-    """Milliseconds of one of our calls by kind of operation; the trace itself is written to the directory.
-
-    Times of a pool of threads are divided by their number, so that kinds add up to the time on the clock as
-    far as the threads are busy.
-    """
-    with jax.profiler.trace(str(directory)):
-        workload.ours()
-    (*_, newest) = sorted(directory.rglob("*.xplane.pb"))
-    spent, threads = collections.Counter(), 0
-    for plane in jax.profiler.ProfileData.from_file(str(newest)).planes:
-        for line in plane.lines:
-            if "XLAEigen" not in line.name and line.name != "XLA Ops":
-                continue
-            threads += 1
-            for event in line.events:
-                # Operations are named `kind` or `kind.number`; what holds others counts twice.
-                kind = re.fullmatch(r"([a-z][a-z_-]*)(\.\d+)*", event.name)
-                if kind and kind[1] not in ("while", "call", "conditional"):
-                    spent[kind[1]] += event.duration_ns
-    return collections.Counter({kind: time_ / 1e6 / threads for kind, time_ in spent.items()})
-
-
-def peer_profile(workload: Workload, device: str) -> collections.Counter:
-    """Milliseconds of one of the peer's calls by kind of operation, without what each calls in turn."""
-    with torch.profiler.profile() as trace:
-        workload.peer()
-    time_ = "self_cpu_time_total" if device == "cpu" else "self_device_time_total"
-    events = trace.key_averages()
-    return collections.Counter({e.key.removeprefix("aten::"): getattr(e, time_) / 1e3 for e in events})
-
-
-def largest(spent: collections.Counter, most: int = 8) -> str:
-    """The kinds that take longest, and all the others together."""
-    told = [f"{kind} {time_:.0f}" for kind, time_ in spent.most_common(most)]
-    others = spent.total() - sum(time_ for _, time_ in spent.most_common(most))
-    return f"{', '.join(told)}, others {others:.0f}"
 
 
 def main():
@@ -374,15 +347,16 @@ def main():
     for name in arguments.only.split(","):
         workload = WORKLOADS[name](side)
         ours, peer = fastest(workload, arguments.rounds)
-        told = f"mmjax {1000 * ours:7.1f} ms   torch {1000 * peer:7.1f} ms   ratio {peer / ours:.2f}"
+        line = f"mmjax {1000 * ours:7.1f} ms   torch {1000 * peer:7.1f} ms   ratio {peer / ours:.2f}"
         if workload.flops:
-            told += f"   {workload.flops / ours / 1e12:6.3f} TFLOP/s"
-            told += f" = {workload.flops / ours / peak:.1%} MFU" if peak else ""
-        print(f"{name:9} {told}   {WORKLOADS[name].__doc__.splitlines()[0]}", flush=True)
+            line += f"   {workload.flops / ours / 1e12:6.3f} TFLOP/s"
+            line += f" = {workload.flops / ours / peak:.1%} MFU" if peak else ""
+        print(f"{name:9} {line}   {WORKLOADS[name].__doc__.splitlines()[0]}", flush=True)
         if arguments.profile:
-            directory = Path(arguments.profile) / name
-            print(f"{'':9} mmjax, ms: {largest(profile(workload, directory))}", flush=True)
-            print(f"{'':9} torch, ms: {largest(peer_profile(workload, side.device))}", flush=True)
+            spent = profiles.ours(workload.ours, workload.program, Path(arguments.profile) / name)
+            print(f"{'':9} mmjax, ms: {profiles.told(spent)}", flush=True)
+            spent = profiles.peer(workload.peer, side.device)
+            print(f"{'':9} torch, ms: {profiles.told(spent)}", flush=True)
 
 
 if __name__ == "__main__":
