@@ -163,10 +163,12 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def check_batch_size(mesh: Mesh, batch_size: int, *, accumulate: int = 1) -> None:
     """Raises a UserError unless every device gets the same number of rows in every microbatch."""
     shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
-    if batch_size % (shards * accumulate):
+    parts = shards * accumulate
+    if batch_size % parts:
         raise UserError(
-            f"training.batch_size={batch_size} must be divisible by {shards * accumulate} "
-            f"({shards} batch shards (data x fsdp) times training.accumulate={accumulate})"
+            f"training.batch_size={batch_size} must be divisible by {parts} ({shards} batch shards (data x "
+            f"fsdp) times training.accumulate={accumulate}); the nearest is "
+            f"{max(round(batch_size / parts), 1) * parts}"
         )
 
 

@@ -109,9 +109,9 @@ def test_mesh_sizes(sizes, expected):
 def test_a_batch_must_divide_by_its_shards():
     mesh = abstract_mesh(data=2, fsdp=2, tensor=2)
     check_batch_size(mesh, 12)
-    with pytest.raises(UserError, match=r"training.batch_size=10 must be divisible by 4"):
-        check_batch_size(mesh, 10)
-    with pytest.raises(UserError, match=r"divisible by 12 .*training.accumulate=3"):
+    with pytest.raises(UserError, match=r"training.batch_size=1 must be divisible by 4 .*nearest is 4"):
+        check_batch_size(mesh, 1)
+    with pytest.raises(UserError, match=r"divisible by 12 .*training.accumulate=3.*nearest is 12"):
         check_batch_size(mesh, 16, accumulate=3)
 
 
