@@ -19,6 +19,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from mmjax.errors import UserError
+
 POSSIBLE = hasattr(os, "memfd_create")  # on Linux
 ALIGNMENT = 64  # bytes: of a cache line, and of what XLA on CPU uses in place
 FREE, TAKEN = 0, 1  # the first byte of the memory of a batch; its arrays begin after ALIGNMENT bytes
@@ -32,6 +34,7 @@ class Lent(Mapping[str, np.ndarray]):
 
     Raises:
       RuntimeError: the process that lent them ended before.
+      UserError: the system (a sandbox) keeps processes from each other's memory.
     """
 
     def __init__(self, layout: _Layout, place: _Place, memory: mmap.mmap | None = None):
@@ -93,6 +96,11 @@ def _mapped(process: int, descriptor: int, size: int) -> mmap.mmap:
             return mmap.mmap(file.fileno(), size)
     except FileNotFoundError:
         raise RuntimeError(f"process {process}, which prepared a batch, ended before it was read") from None
+    except PermissionError:
+        raise UserError(
+            f"this system does not let a process read the memory that process {process} lends it: set "
+            "data.processes=0"
+        ) from None
 
 
 def _layout(row: Mapping[str, np.ndarray], count: int) -> tuple[_Layout, int]:

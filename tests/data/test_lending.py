@@ -5,7 +5,9 @@ import sys
 import numpy as np
 import pytest
 
+from mmjax.data import lending
 from mmjax.data.lending import ALIGNMENT, Lender
+from mmjax.errors import UserError
 
 BATCH = {
     "image": np.arange(2 * 3 * 5, dtype=np.uint8).reshape(2, 3, 5),
@@ -96,3 +98,13 @@ def test_what_a_killed_process_lent_can_still_be_read():
     assert list(unseen) == ["image"]
     with pytest.raises(RuntimeError, match=f"process {process.pid}, which prepared a batch, ended before"):
         unseen["image"]
+
+
+def test_a_system_that_keeps_processes_apart_is_told_in_a_sentence(monkeypatch):
+    def forbidden(*_, **__):
+        raise PermissionError
+
+    lent = pickle.loads(pickle.dumps(lend(Lender(), BATCH)))
+    monkeypatch.setattr(lending, "open", forbidden, raising=False)
+    with pytest.raises(UserError, match=r"set data\.processes=0"):
+        lent["image"]
