@@ -34,14 +34,14 @@ VARIANTS = {
 }
 VARIANTS["openmoji"] = VARIANTS["quickstart"]
 VARIANTS["scenes"] = dict(
-    depth=2, width=96, queries=None, cross_every=1, head=32, patch=21,
+    depth=3, width=96, queries=None, cross_every=1, head=32, patch=21,
     alibi=True, tokens_initial=0.3, positions_initial=1.0,
 )  # fmt: skip
 TRAINING = {
     "tiny": dict(steps=20, batch_size=16, log_every=5),
     "quickstart": dict(steps=460, batch_size=64, log_every=20),
     "openmoji": dict(steps=1200, batch_size=64, log_every=20),
-    "scenes": dict(steps=6000, batch_size=16, log_every=25),
+    "scenes": dict(steps=8000, batch_size=16, log_every=25),
 }
 CAPTIONING = (
     dict(text_length=20, template="<bos><image>{caption}<eos>"),
