@@ -1,8 +1,78 @@
 """Normalisation layers: statistics in float32 whatever the compute type, scales and shifts optional."""
 
+import functools
+
+import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from mmjax.layers.partitioning import named
+
+KINDS = ("layer", "layer_no_bias", "rms")
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def normalize(
+    x: jax.Array,
+    scale: jax.Array | None,
+    bias: jax.Array | None,
+    axes: tuple[int, ...],
+    epsilon: float,
+    centered: bool,
+) -> jax.Array:
+    """float32: x, less its mean over the axes where `centered`, divided by the root of its mean square there.
+
+    The backward pass keeps x itself, as it is, and two numbers per row. With y = (x - m) r and
+    g = scale * dL/d(out), dL/dx = r (g - mean(g) - y mean(g y)), the mean of g only where centred; to
+    differentiate the statistics takes a mean more, and x - m in float32 or another pass over x to make it.
+    """
+    return _normalize(x, scale, bias, axes, epsilon, centered)[0]
+
+
+def _normalize(x, scale, bias, axes, epsilon, centered):
+    mean = jnp.mean(x, axes, jnp.float32, keepdims=True) if centered else jnp.float32(0)
+    # Not E[x^2] - E[x]^2, which cancels badly for large means.
+    squares = jnp.square(x.astype(jnp.float32) - mean)
+    rate = jax.lax.rsqrt(jnp.mean(squares, axes, keepdims=True) + epsilon)
+    out = (x.astype(jnp.float32) - mean) * rate
+    out = out if scale is None else out * scale
+    return out if bias is None else out + bias, (x, mean, rate, scale, bias)
+
+
+def _normalize_backward(axes, epsilon, centered, saved, d_out):
+    x, mean, rate, scale, bias = saved
+    rows = tuple(range(x.ndim - len(axes)))
+    y = (x.astype(jnp.float32) - mean) * rate
+    g = d_out if scale is None else d_out * scale
+    d_x = g - y * jnp.mean(g * y, axes, keepdims=True)
+    if centered:
+        d_x = d_x - jnp.mean(g, axes, keepdims=True)
+    d_scale = None if scale is None else jnp.sum(d_out * y, rows)
+    d_bias = None if bias is None else jnp.sum(d_out, rows)
+    return (d_x * rate).astype(x.dtype), d_scale, d_bias
+
+
+normalize.defvjp(_normalize, _normalize_backward)
+
+
+class Normalization(nn.Module):
+    """`normalize` with what is learned; see `normalization`."""
+
+    kind: str
+    epsilon: float
+    affine: bool
+    axis_names: tuple[str | None, ...]
+    dtype: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        axes = tuple(range(-len(self.axis_names), 0))
+        shape, scale, bias = x.shape[axes[0] :], None, None
+        if self.affine:
+            scale = self.param("scale", named(nn.initializers.ones, *self.axis_names), shape)
+        if self.affine and self.kind == "layer":
+            bias = self.param("bias", named(nn.initializers.zeros, *self.axis_names), shape)
+        return normalize(x, scale, bias, axes, self.epsilon, self.kind != "rms").astype(self.dtype)
 
 
 def normalization(
@@ -25,23 +95,6 @@ def normalization(
     Raises:
       ValueError: an unknown kind.
     """
-    axes = tuple(range(-len(axis_names), 0))
-    settings = dict(
-        epsilon=epsilon,
-        use_scale=affine,
-        scale_init=named(nn.initializers.ones, *axis_names),
-        reduction_axes=axes,
-        feature_axes=axes,
-        dtype=dtype,
-        name=name,
-    )
-    if kind == "rms":
-        return nn.RMSNorm(**settings)
-    if kind in ("layer", "layer_no_bias"):
-        return nn.LayerNorm(
-            use_bias=affine and kind == "layer",
-            bias_init=named(nn.initializers.zeros, *axis_names),
-            use_fast_variance=False,  # E[x^2] - E[x]^2 cancels badly for large means
-            **settings,
-        )
-    raise ValueError(f"unknown norm {kind!r}: expected 'layer', 'layer_no_bias' or 'rms'")
+    if kind not in KINDS:
+        raise ValueError(f"unknown norm {kind!r}: expected one of {KINDS}")
+    return Normalization(kind, epsilon, affine, axis_names, dtype, name=name)
