@@ -66,7 +66,10 @@ def _sums(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array, 
     counted, logits = targets >= 0, logits.astype(jnp.float32)
     label = jnp.take_along_axis(logits, jnp.maximum(targets, 0)[..., None], axis=-1)[..., 0]
     log_z = jax.nn.logsumexp(logits, axis=-1)
-    right = jnp.sum(jnp.argmax(logits, axis=-1) == targets).astype(jnp.float32)
+    # argmax(logits) == targets as plain comparisons: XLA reduces pairs of value and index on CPU one by one.
+    earlier = jnp.arange(logits.shape[-1]) < targets[..., None]
+    likelier = (logits > label[..., None]) | ((logits == label[..., None]) & earlier)
+    right = jnp.sum(counted & ~jnp.any(likelier, axis=-1)).astype(jnp.float32)
     return jnp.sum((log_z - label) * counted), jnp.sum(jnp.square(log_z) * counted), right
 
 

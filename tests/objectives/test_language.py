@@ -44,6 +44,12 @@ def test_the_terms_are_those_of_the_definition():
     np.testing.assert_allclose(outputs["token_accuracy"], (logits.argmax(-1) == TARGETS)[counted].mean())
 
 
+def test_of_equally_likely_tokens_the_first_is_the_prediction():
+    targets = np.array([[0, 1, 2, -1]])
+    outputs = next_token(lambda x: jnp.zeros((*x.shape[:2], 3)), np.zeros((1, 4, 2)), jnp.asarray(targets))[1]
+    np.testing.assert_allclose(outputs["token_accuracy"], 1 / 3)
+
+
 def test_the_chunked_loss_never_holds_all_logits():
     shapes = (
         jax.ShapeDtypeStruct((2, 4096, 8), jnp.float32),
