@@ -177,6 +177,7 @@ class Decoder(nn.Module):
             x = self.project_in(x)
         if c.learned_positions:
             x = self.positions(x, inputs.positions)
+        inputs = inputs.rotating(c.transformer)
         if c.cross_every:
             x, new = self._groups(x, inputs, memory)
         else:

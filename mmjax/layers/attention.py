@@ -1,10 +1,9 @@
-"""Scaled dot-product attention: grouped key-value heads, a static cache, optional qk-norm, RoPE and ALiBi.
+"""Scaled dot-product attention: grouped key-value heads, a static cache, qk-norm, rotation and ALiBi.
 
 Axes: B batch, T queries, S keys, H query heads, N key-value heads, G query heads per key-value head
 (H = N * G), K head dimension, D width.
 """
 
-import dataclasses
 import math
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from mmjax.layers import fused_attention
 from mmjax.layers.masks import SelfMask
 from mmjax.layers.normalization import normalization
 from mmjax.layers.partitioning import constrain, dense, scaled_fan_in
+from mmjax.layers.rotary import Rotation, rotate
 
 
 class KeysValues(NamedTuple):
@@ -143,8 +143,9 @@ def _weights(logits, allowed, bias):
         logits = logits + bias
     if allowed is None:
         return jax.nn.softmax(logits)
-    weights = jax.nn.softmax(jnp.where(allowed, logits, jnp.finfo(logits.dtype).min))
-    return jnp.where(allowed, weights, 0.0)
+    hidden = jnp.finfo(logits.dtype).min
+    logits = jnp.where(allowed, logits, hidden)
+    return jax.nn.softmax(logits) * (jnp.max(logits, axis=-1, keepdims=True) > hidden)
 
 
 def _weighted(weights, value):
@@ -187,41 +188,6 @@ def _saved(x: jax.Array, name: str) -> jax.Array:
     return checkpoint_name(x.reshape(*x.shape[:2], -1), name).reshape(x.shape)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class RopeScaling:
-    """How Llama 3.1 stretches rotary frequencies to a longer context (Llama 3 report, section 3.4.3).
-
-    A frequency that turns more than `high` times within `original_length` tokens stays, one that turns less
-    than `low` times is divided by `factor`, and between the two the share of the stretch is linear in turns.
-    """
-
-    factor: float
-    low: float = 1.0
-    high: float = 4.0
-    original_length: int = 8192
-
-    def __call__(self, frequency: jax.Array) -> jax.Array:
-        """Radians per token float[K / 2] -> the same, stretched."""
-        turns = self.original_length * frequency / (2 * math.pi)
-        kept = jnp.clip((turns - self.low) / (self.high - self.low), 0.0, 1.0)
-        return frequency * (kept + (1 - kept) / self.factor)
-
-
-def rotate(x: jax.Array, positions: jax.Array, base: float, scaling: RopeScaling | None = None) -> jax.Array:
-    """Rotary position embedding (Su et al. 2021), halves paired as in the Llama releases on Hugging Face.
-
-    x: float[B, T, H, K], positions: int[B, T] -> float[B, T, H, K].
-    """
-    half = x.shape[-1] // 2
-    frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    if scaling is not None:
-        frequency = scaling(frequency)
-    angle = positions[:, :, None, None].astype(jnp.float32) * frequency
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
 def linear_biases(positions: jax.Array, key_positions: jax.Array, heads: int) -> jax.Array:
     """ALiBi (Press et al. 2022): what a head loses of a logit per token between the query and the key.
 
@@ -246,8 +212,6 @@ class Attention(nn.Module):
       kv_heads: key-value heads N; None means one per query head.
       qk_norm: None or a kind of norm of queries and keys before the product, per head.
       qk_norm_joint: normalise all heads together instead (MPT-1B).
-      rope_base: base of the rotary frequencies; None means no rotation.
-      rope_scaling: how they are stretched to a longer context; None for not at all.
       alibi: add `linear_biases` of the positions.
       output_scale: multiplies the initial standard deviation of the output projection.
       backend: of `attend`.
@@ -261,8 +225,6 @@ class Attention(nn.Module):
     qk_norm: str | None = None
     qk_norm_joint: bool = False
     epsilon: float = 1e-5
-    rope_base: float | None = None
-    rope_scaling: RopeScaling | None = None
     alibi: bool = False
     output_scale: float = 1.0
     backend: str | None = None
@@ -294,13 +256,13 @@ class Attention(nn.Module):
 
             self.query_norm, self.key_norm = norm("heads"), norm("kv_heads")
 
-    def keys_values(self, context: jax.Array, positions: jax.Array | None = None) -> list[jax.Array]:
+    def keys_values(self, context: jax.Array, rotation: Rotation | None = None) -> list[jax.Array]:
         """context: float[B, S, D'] -> keys and values float[B, S, N, K], normalised and rotated."""
         key, value = self.key(context), self.value(context)
         if self.qk_norm:
             key = self.key_norm(key)
-        if self.rope_base is not None and positions is not None:
-            key = rotate(key, positions, self.rope_base, self.rope_scaling)
+        if rotation is not None:
+            key = rotate(key, rotation)
         return [constrain(x, "batch", "sequence", "kv_heads", None) for x in (key, value)]
 
     def __call__(
@@ -309,6 +271,7 @@ class Attention(nn.Module):
         memory: jax.Array | KeysValues | None = None,
         *,
         mask: jax.Array | None = None,
+        rotation: Rotation | None = None,
         positions: jax.Array | None = None,
         key_positions: jax.Array | None = None,
         cache: KeysValues | None = None,
@@ -320,7 +283,8 @@ class Attention(nn.Module):
           x: float[B, T, D].
           memory: float[B, S, D'] to project, or keys and values that are ready.
           mask: of `attend`; with a cache bool[B, T, S] for its slots.
-          positions: int[B, T], for RoPE and ALiBi.
+          rotation: of the queries and of the keys of `x`, by their rotary positions; None for none.
+          positions: int[B, T], for ALiBi.
           key_positions: int[B, S] of the slots of a cache or of `memory`, for ALiBi.
           cache: of earlier tokens, which are read too.
           write_at: int[], the slot of the cache that the first token of `x` is going to have.
@@ -335,8 +299,8 @@ class Attention(nn.Module):
         query = self.query(x)
         if self.qk_norm:
             query = self.query_norm(query)
-        if self.rope_base is not None and positions is not None:
-            query = rotate(query, positions, self.rope_base, self.rope_scaling)
+        if rotation is not None:
+            query = rotate(query, rotation)
         query = constrain(query, "batch", "sequence", "heads", None)
 
         if isinstance(memory, KeysValues):
@@ -344,7 +308,7 @@ class Attention(nn.Module):
         elif memory is not None:
             key, value = self.keys_values(memory)
         else:
-            key, value = self.keys_values(x, positions)
+            key, value = self.keys_values(x, rotation)
         query, key, value = (_saved(each, "queries_keys_values") for each in (query, key, value))
         ready = KeysValues(key.swapaxes(1, 2), value.swapaxes(1, 2))
         reads_itself = memory is None and cache is None

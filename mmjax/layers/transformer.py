@@ -23,11 +23,12 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from mmjax.errors import UserError
-from mmjax.layers.attention import Attention, KeysValues, RopeScaling
+from mmjax.layers.attention import Attention, KeysValues
 from mmjax.layers.fused_attention import BACKENDS
 from mmjax.layers.masks import SelfMask
 from mmjax.layers.normalization import normalization
 from mmjax.layers.partitioning import constrain, dense, named, scaled_fan_in
+from mmjax.layers.rotary import RopeScaling, Rotation, rotation_at
 
 ACTIVATIONS = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
@@ -143,7 +144,8 @@ class Inputs(NamedTuple):
 
     mask bool[B, T, S] or a `SelfMask`; positions int[B, T]; context float[B, S', D'];
     context_mask bool[B, T, S']; condition float[B, C] or float[B, T, C]. With a cache, write_at int[] is the
-    slot of the first token and key_positions int[B, S] are the positions of all slots.
+    slot of the first token and key_positions int[B, S] are the positions of all slots. The rotation follows
+    from the positions, see `rotating`.
     """
 
     mask: jax.Array | SelfMask | None = None
@@ -153,6 +155,15 @@ class Inputs(NamedTuple):
     condition: jax.Array | None = None
     write_at: jax.Array | None = None
     key_positions: jax.Array | None = None
+    rotation: Rotation | None = None
+
+    def rotating(self, config: TransformerConfig) -> "Inputs":
+        """With the rotation of the positions where the config has rotary ones: known once for all blocks."""
+        if config.rope_base is None or self.positions is None or self.rotation is not None:
+            return self
+        head_dim = config.head_dim or config.width // config.heads
+        rotation = rotation_at(self.positions, head_dim, config.rope_base, config.rope_scaling)
+        return self._replace(rotation=rotation)
 
 
 class MLP(nn.Module):
@@ -189,6 +200,7 @@ class Block(nn.Module):
     ) -> tuple[jax.Array, Memory | None]:
         """x: float[B, T, D] -> float[B, T, D], and what is new in the memory, None unless one was given."""
         c, x = self.config, checkpoint_name(x, "block")
+        inputs = inputs.rotating(c)
         modulation = self._modulation(inputs.condition)
         remembered = {}
         for index, kind in enumerate(c.sublayers):
@@ -242,8 +254,6 @@ class Block(nn.Module):
             qk_norm=c.qk_norm,
             qk_norm_joint=c.qk_norm_joint,
             epsilon=c.epsilon,
-            rope_base=c.rope_base if kind == "self" else None,
-            rope_scaling=c.rope_scaling,
             alibi=c.alibi and kind == "self",
             output_scale=self._output_scale,
             backend=c.attention,
@@ -255,6 +265,7 @@ class Block(nn.Module):
             return attention(
                 y,
                 mask=inputs.mask,
+                rotation=inputs.rotation,
                 positions=inputs.positions,
                 key_positions=inputs.key_positions,
                 cache=cache,
@@ -309,7 +320,7 @@ class Stack(nn.Module):
         # it; otherwise it copies the memory.
         unroll = c.unroll if memory is None else 1
         layers = scan_layers(Block, c.depth, remat=c.remat, unroll=unroll)
-        return layers(c, name="layers")(x, memory, inputs)
+        return layers(c, name="layers")(x, memory, inputs.rotating(c))
 
 
 def scan_layers(module: Any, length: int, *, remat: str | None = None, unroll: int = 1) -> Any:

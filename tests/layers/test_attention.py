@@ -8,7 +8,7 @@ import pytest
 from perturbed import integers, normal, parameters
 
 from mmjax.layers import masks
-from mmjax.layers.attention import Attention, attend, rotate
+from mmjax.layers.attention import Attention, attend
 from mmjax.layers.transformer import Block, Inputs, TransformerConfig
 
 GROUPED = TransformerConfig(
@@ -84,22 +84,6 @@ def test_an_entirely_masked_block_has_finite_gradients():
         return block.apply({"params": params}, x, None, inputs)[0].sum()
 
     chex.assert_tree_all_finite(jax.jit(jax.grad(total, argnums=(0, 1)))(params, x))
-
-
-def test_rope_depends_on_distances_only_and_keeps_lengths():
-    query, key = normal(0, 1, 6, 1, 8), normal(1, 1, 6, 1, 8)
-    at = np.arange(6)[None]
-    rotated = jax.jit(lambda x, at: rotate(x, at, 1e4))
-    near, far = (
-        np.einsum("BTNK,BSNK->BTS", rotated(query, at + shift), rotated(key, at + shift))
-        for shift in (0, 100)
-    )
-    chex.assert_trees_all_close(near, far, rtol=1e-4, atol=1e-4)
-    assert not np.allclose(near, np.einsum("BTNK,BSNK->BTS", query, key), atol=0.1)
-    chex.assert_trees_all_close(
-        np.linalg.norm(rotated(query, at), axis=-1), np.linalg.norm(query, axis=-1), rtol=1e-5
-    )
-    np.testing.assert_array_equal(rotated(query, np.zeros_like(at)), query)
 
 
 @pytest.mark.parametrize("order", ["pre", "post", "swin"])

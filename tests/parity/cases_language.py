@@ -6,8 +6,8 @@ from cases import LLAMA, flamingo_case, language_case
 from mmjax.interop.tables import language as names
 from mmjax.interop.tables.flamingo import open_flamingo as open_flamingo_names
 from mmjax.language.decoder import DecoderConfig
-from mmjax.layers.attention import RopeScaling
 from mmjax.layers.queries import ResamplerConfig, resampler_transformer
+from mmjax.layers.rotary import RopeScaling
 from mmjax.layers.transformer import TransformerConfig
 from mmjax.layers.vision import VisionConfig
 from mmjax.systems.flamingo import Flamingo

@@ -13,7 +13,7 @@ from flax.core import meta  # noqa: E402
 from mmjax.interop.names import to_ours  # noqa: E402
 from mmjax.interop.tables import language as names  # noqa: E402
 from mmjax.language.decoder import DecoderConfig  # noqa: E402
-from mmjax.layers.attention import RopeScaling  # noqa: E402
+from mmjax.layers.rotary import RopeScaling  # noqa: E402
 from mmjax.layers.transformer import TransformerConfig  # noqa: E402
 from mmjax.systems.language_model import LanguageModel  # noqa: E402
 

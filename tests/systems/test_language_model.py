@@ -11,7 +11,7 @@ from train_tiny import run
 
 from mmjax.cli.parameters import count
 from mmjax.language.decoder import DecoderConfig
-from mmjax.layers.attention import RopeScaling, rotate
+from mmjax.layers.rotary import RopeScaling
 from mmjax.layers.transformer import TransformerConfig
 from mmjax.systems import sizes
 from mmjax.systems.language_model import LanguageModel
@@ -147,17 +147,3 @@ def test_decoding_with_a_cache_equals_decoding_without(name):
     for row, length in enumerate((right > 0).sum(1)):
         said = jnp.argmax(logits[row, length - 1 : length + 5], axis=-1)
         np.testing.assert_array_equal(said, cached[row])
-
-
-def test_stretched_rotary_frequencies():
-    # Two channels turn together. Of 64 radians per 2 pi * 16 tokens, 16 turns: kept. Half a turn: divided.
-    # In between, with 2.5 turns half-way from 1 to 4: the mean of both.
-    scaling = RopeScaling(factor=8.0, original_length=100)
-    turns = np.array([16.0, 0.5, 2.5])
-    frequency = turns * 2 * np.pi / 100
-    np.testing.assert_allclose(scaling(frequency) / frequency, [1, 1 / 8, (1 + 1 / 8) / 2], rtol=1e-6)
-    x, positions = jnp.ones((1, 1, 1, 2)), jnp.array([[5]])
-    angle = 5 * float(RopeScaling(factor=8.0, original_length=3)(1.0))  # the first frequency is always 1
-    rotated = rotate(x, positions, 1e4, RopeScaling(factor=8.0, original_length=3))[0, 0, 0]
-    expected = [np.cos(angle) - np.sin(angle), np.cos(angle) + np.sin(angle)]
-    np.testing.assert_allclose(rotated, expected, rtol=1e-5)

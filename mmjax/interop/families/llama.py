@@ -5,7 +5,7 @@ from typing import Any
 from mmjax.interop.family import ACTIVATIONS, Config, Family
 from mmjax.interop.tables.language import LLAMA as TABLE
 from mmjax.language.decoder import DecoderConfig
-from mmjax.layers.attention import RopeScaling
+from mmjax.layers.rotary import RopeScaling
 from mmjax.layers.transformer import TransformerConfig
 from mmjax.systems.language_model import LanguageModel
 

@@ -5,7 +5,7 @@ model cards of Llama 3.2. Llama 1 and 2 share three of their sizes but for conte
 """
 
 from mmjax.language.decoder import DecoderConfig
-from mmjax.layers.attention import RopeScaling
+from mmjax.layers.rotary import RopeScaling
 from mmjax.layers.transformer import TransformerConfig
 from mmjax.systems.language_model import LanguageModel
 
