@@ -304,7 +304,7 @@ def generate(side: Side, batch: int = 8, prompt: int = 32, length: int = 96) -> 
     words = side.put(tokens).long()
 
     def continued(params, tokens):
-        return system.generate(params, tokens, np.ones_like(tokens), jax.random.key(0), length=length)
+        return system.generate(params, tokens, jnp.ones_like(tokens), jax.random.key(0), length=length)
 
     run = jax.jit(continued).lower(params, tokens).compile()
 
