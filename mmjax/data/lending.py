@@ -33,7 +33,7 @@ class Lent(Mapping[str, np.ndarray]):
     """The arrays of a batch in lent memory; pickled, where they lie. A reader maps them when it looks at one.
 
     Raises:
-      RuntimeError: the process that lent them ended before.
+      ChildProcessError: the process that lent them ended before.
       UserError: the system (a sandbox) keeps processes from each other's memory.
     """
 
@@ -95,7 +95,9 @@ def _mapped(process: int, descriptor: int, size: int) -> mmap.mmap:
         with open(f"/proc/{process}/fd/{descriptor}", "r+b", buffering=0) as file:
             return mmap.mmap(file.fileno(), size)
     except FileNotFoundError:
-        raise RuntimeError(f"process {process}, which prepared a batch, ended before it was read") from None
+        raise ChildProcessError(
+            f"process {process}, which prepared a batch, ended before it was read"
+        ) from None
     except PermissionError:
         raise UserError(
             f"this system does not let a process read the memory that process {process} lends it: set "

@@ -131,7 +131,7 @@ class Pipeline:
         start_step: int = 0,
         process_index: int = 0,
         process_count: int = 1,
-    ) -> grain.DatasetIterator:
+    ) -> Iterator[Batch]:
         """Endless local batches from `start_step` on.
 
         Args:
@@ -145,7 +145,7 @@ class Pipeline:
           An iterator; call its `close()` to stop its threads and processes.
 
         Raises:
-          UserError: the batch does not divide; while iterating, too many bad records.
+          UserError: the batch does not divide; while iterating, too many bad records, or a process is gone.
         """
         if batch_size < 1 or batch_size % process_count:
             raise UserError(
@@ -157,7 +157,7 @@ class Pipeline:
         threads, processes = self.config.threads, self.config.processes
         if processes:
             batches = steps.map(block.lent).to_iter_dataset(self._read_options(ahead=threads))
-            return iter(workers.spread(batches, processes).map(self._told))
+            return workers.Watched(iter(workers.spread(batches, processes).map(self._told)))
         return iter(steps.map(block).to_iter_dataset(self._read_options(ahead=max(2, threads))))
 
     def evaluate(self, batch_size: int) -> Iterator[Batch]:

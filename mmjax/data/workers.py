@@ -6,9 +6,12 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import grain
 from absl import flags, logging
+
+from mmjax.errors import UserError
 
 
 def spread(batches: grain.IterDataset, processes: int) -> grain.IterDataset:
@@ -17,6 +20,31 @@ def spread(batches: grain.IterDataset, processes: int) -> grain.IterDataset:
         flags.FLAGS.mark_as_parsed()
     options = grain.MultiprocessingOptions(num_workers=processes)
     return batches.mp_prefetch(options, worker_init_fn=_begin)
+
+
+class Watched(Iterator):
+    """The same batches. That a process which prepares them has died is said in a sentence.
+
+    Raises:
+      UserError: while iterating, a process is gone.
+    """
+
+    def __init__(self, batches: grain.DatasetIterator):
+        self._batches = batches
+
+    def __next__(self):
+        try:
+            return next(self._batches)
+        except (RuntimeError, ChildProcessError) as error:
+            if isinstance(error, RuntimeError) and "Worker process was terminated" not in str(error):
+                raise
+            raise UserError(
+                "a process that prepares batches was killed, most often by the system for want of memory: "
+                "lower data.processes and start the run again, it goes on from its last save"
+            ) from error
+
+    def close(self) -> None:
+        self._batches.close()
 
 
 def _begin(index: int, count: int) -> None:

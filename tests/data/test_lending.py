@@ -96,7 +96,9 @@ def test_what_a_killed_process_lent_can_still_be_read():
     assert (batch["image"] == 7).all()
     unseen = pickle.loads(place)  # as a queue does that is emptied when all ends
     assert list(unseen) == ["image"]
-    with pytest.raises(RuntimeError, match=f"process {process.pid}, which prepared a batch, ended before"):
+    with pytest.raises(
+        ChildProcessError, match=f"process {process.pid}, which prepared a batch, ended before"
+    ):
         unseen["image"]
 
 

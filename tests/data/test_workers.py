@@ -82,13 +82,7 @@ def test_processes_end_with_the_training_process_however_it_ends(world, tmp_path
     script.write_text(TRAINING)
     training = subprocess.Popen([sys.executable, script, world], stdout=subprocess.PIPE, text=True)
     assert training.stdout.readline() == "going\n"
-    tasks = Path(f"/proc/{training.pid}/task").glob("*/children")
-    workers = [
-        int(child)
-        for task in tasks
-        for child in task.read_text().split()
-        if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text()
-    ]
+    workers = children(training.pid)
     assert len(workers) == 2
     for worker in workers:  # as a scheduler does, and a Ctrl-C
         os.kill(worker, signal.SIGTERM)
@@ -101,6 +95,29 @@ def test_processes_end_with_the_training_process_however_it_ends(world, tmp_path
     while any(map(alive, workers)):
         assert time.monotonic() < deadline, "the processes outlive the training process"
         time.sleep(0.1)
+
+
+def children(process):
+    """Those that prepare batches."""
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return [
+        int(child)
+        for task in tasks
+        for child in task.read_text().split()
+        if "resource_tracker" not in Path(f"/proc/{child}/cmdline").read_text()
+    ]
+
+
+def test_a_process_that_is_killed_is_told_in_a_sentence(world):
+    before = set(children(os.getpid()))
+    batches = pipeline(world, processes=1).train(8, 0)
+    next(batches)
+    (worker,) = set(children(os.getpid())) - before
+    os.kill(worker, signal.SIGKILL)
+    with pytest.raises(UserError, match=r"a process .* was killed.* lower data\.processes"):
+        for _ in range(1000):  # those that are on their way may still come
+            next(batches)
+    batches.close()
 
 
 def alive(process):
