@@ -20,11 +20,18 @@ def normalize(
     epsilon: float,
     centered: bool,
 ) -> jax.Array:
-    """float32: x, less its mean over the axes where `centered`, divided by the root of its mean square there.
+    """scale * (x - m) r + bias, r the inverse root of the mean square of what it multiplies.
 
-    The backward pass keeps x itself, as it is, and two numbers per row. With y = (x - m) r and
-    g = scale * dL/d(out), dL/dx = r (g - mean(g) - y mean(g y)), the mean of g only where centred; to
-    differentiate the statistics takes a mean more, and x - m in float32 or another pass over x to make it.
+    The backward pass keeps x as it is and two numbers per row. With y = (x - m) r and g = scale * dL/d(out),
+    dL/dx = r (g - mean(g) - y mean(g y)). To differentiate the statistics instead takes one mean more, and
+    keeps x - m in float32.
+
+    Args:
+      x: any float[...]; its statistics, and the result, are in float32.
+      scale, bias: float[...] of the last axes of x; None for none.
+      axes: the last ones, over which means go.
+      epsilon: added to the mean square.
+      centered: m is the mean (LayerNorm), otherwise 0 (RMSNorm), and mean(g) is left out.
     """
     return _normalize(x, scale, bias, axes, epsilon, centered)[0]
 
@@ -47,8 +54,8 @@ def _normalize_backward(axes, epsilon, centered, saved, d_out):
     d_x = g - y * jnp.mean(g * y, axes, keepdims=True)
     if centered:
         d_x = d_x - jnp.mean(g, axes, keepdims=True)
-    d_scale = None if scale is None else jnp.sum(d_out * y, rows)
-    d_bias = None if bias is None else jnp.sum(d_out, rows)
+    d_scale = None if scale is None else jnp.sum(d_out * y, rows).astype(scale.dtype)
+    d_bias = None if bias is None else jnp.sum(d_out, rows).astype(bias.dtype)
     return (d_x * rate).astype(x.dtype), d_scale, d_bias
 
 

@@ -39,6 +39,13 @@ def test_values_and_gradients_are_those_of_flax(kind, axes, dtype):
     chex.assert_trees_all_close(value_and_gradients(ours), value_and_gradients(peer), **near)
 
 
+def test_parameters_in_another_type_have_gradients_of_it():
+    x, norm = normal(0, 4, 6), normalization("layer")
+    params = jax.tree.map(lambda p: jnp.asarray(p, "bfloat16"), parameters(norm, x))
+    gradients = jax.jit(jax.grad(lambda params: norm.apply({"params": params}, x).sum()))(params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(gradients, params)
+
+
 @pytest.mark.parametrize("kind", ["layer", "rms"])
 def test_numbers_far_from_zero(kind):
     """The variance of numbers around 1e4 is not lost in their squares."""
