@@ -47,7 +47,7 @@ def ours(call: Callable[[], None], program: jax.stages.Compiled, directory: Path
             for event in events:
                 kind = "products" if operations[event.name] else event.name.split(".")[0]
                 spent[kind] += event.duration_ns / 1e6
-    return collections.Counter({kind: time_ / threads for kind, time_ in spent.items()})
+    return collections.Counter({kind: time_ / max(threads, 1) for kind, time_ in spent.items()})
 
 
 def peer(call: Callable[[], None], device: str) -> collections.Counter:
