@@ -39,7 +39,7 @@ class Watched(Iterator):
             if isinstance(error, RuntimeError) and "Worker process was terminated" not in str(error):
                 raise
             raise UserError(
-                "a process that prepares batches was killed, most often by the system for want of memory: "
+                "a process that prepares batches ended unexpectedly, perhaps killed for want of memory: "
                 "lower data.processes and start the run again, it goes on from its last save"
             ) from error
 

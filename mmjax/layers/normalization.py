@@ -24,7 +24,7 @@ def normalize(
 
     The backward pass keeps x as it is and two numbers per row. With y = (x - m) r and g = scale * dL/d(out),
     dL/dx = r (g - mean(g) - y mean(g y)). To differentiate the statistics instead takes one mean more, and
-    keeps x - m in float32.
+    keeps three float32 arrays of the size of x.
 
     Args:
       x: any float[...]; its statistics, and the result, are in float32.

@@ -114,7 +114,7 @@ def test_a_process_that_is_killed_is_told_in_a_sentence(world):
     next(batches)
     (worker,) = set(children(os.getpid())) - before
     os.kill(worker, signal.SIGKILL)
-    with pytest.raises(UserError, match=r"a process .* was killed.* lower data\.processes"):
+    with pytest.raises(UserError, match=r"a process .* ended unexpectedly.* lower data\.processes"):
         for _ in range(1000):  # those that are on their way may still come
             next(batches)
     batches.close()
